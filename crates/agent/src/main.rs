@@ -1,0 +1,2 @@
+//! The fetcher that is copied into every pod.
+fn main() {}

@@ -1,0 +1,2 @@
+//! kubectl kustody: seal a value for a key.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pure injection: pod and facts to plan to JSON Patch.

@@ -1,0 +1,150 @@
+//! Key and secret services behind one trait, shaped for AWS KMS, OpenBao Transit, Azure Key Vault and Google Cloud KMS.
+//!
+//! What differs between them is said by [`Capabilities`]; what must not differ is held by the conformance suite
+//! in [`testing`] that each provider runs.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kustody_core::secret::SecretBytes;
+
+pub mod error;
+pub mod key_store;
+#[cfg(feature = "local")]
+pub mod local;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use error::Error;
+
+/// One connection to a key service.
+///
+/// Guarantees of every implementation: `create_key` is idempotent in its nonce; nothing creates, replaces or
+/// destroys material except `create_key`; errors tell absent, forbidden, throttled and unreachable apart; no
+/// error or log holds a plaintext.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Asks the service whether it is there, who we are, and what it can do.
+    async fn probe(&self) -> Result<Probe, Error>;
+
+    /// Makes a key, once for each nonce: called again with the same nonce it answers with the same key.
+    async fn create_key(&self, request: &CreateKey) -> Result<Key, Error>;
+
+    /// The key that an earlier `create_key` with this nonce made, if it did.
+    async fn find_by_nonce(&self, nonce: &str) -> Result<Option<Key>, Error>;
+
+    /// All keys that carry `claim`'s cluster, namespace UID and object name, whatever object UID they carry.
+    async fn find_retained(&self, claim: &Claim) -> Result<Vec<Key>, Error>;
+
+    /// The key as the service sees it now. [`Error::NotFound`] never means "make a new one".
+    async fn describe_key(&self, id: &str) -> Result<Key, Error>;
+
+    /// Writes `tags` on the key (others stay), if its claim is still `expected`; else [`Error::Conflict`].
+    ///
+    /// Taking over a key and recording its sealing keys are both this call.
+    async fn tag_key(&self, id: &str, expected: &Claim, tags: &BTreeMap<String, String>) -> Result<Key, Error>;
+
+    /// Encrypts up to 4 KiB under the primary version, bound to `context`.
+    async fn wrap(&self, id: &str, plaintext: &SecretBytes, context: &Context) -> Result<Wrapped, Error>;
+
+    /// Opens what [`Provider::wrap`] made, for the same context only; the ciphertext says which version made it.
+    async fn unwrap(&self, id: &str, ciphertext: &[u8], context: &Context) -> Result<SecretBytes, Error>;
+}
+
+/// What [`Provider::probe`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Who the service says we are, for people.
+    pub identity: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Whether the root of the keys lies beside them in the cluster; only the local provider says so.
+    pub root_key_in_cluster: Option<bool>,
+}
+
+/// What a provider can do; names as in `KeyProvider.status.capabilities`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities(pub Vec<&'static str>);
+
+/// Whose a key is: three tags, written in the same call that makes the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// UID of the `kube-system` namespace, the customary id of a cluster.
+    pub cluster: String,
+    /// Name of the namespace; part of the id of a local key.
+    pub namespace: String,
+    /// UID of the namespace.
+    pub namespace_uid: String,
+    /// Name of the `EncryptionKey`.
+    pub name: String,
+    /// UID of the `EncryptionKey`.
+    pub owner_uid: String,
+}
+
+/// A request for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateKey {
+    /// Written to the object's status before this call.
+    pub nonce: String,
+    /// Whose it will be.
+    pub claim: Claim,
+}
+
+/// A key as the service sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its id, stable for life.
+    pub id: String,
+    /// Its state.
+    pub state: State,
+    /// Versions of its material, oldest first.
+    pub versions: Vec<Version>,
+    /// Whose it is; absent for a key that Kustody never claimed.
+    pub claim: Option<Claim>,
+    /// Other tags: [`SEALING_KEY_TAG`] and whatever people put there.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Prefix of the tags that record published sealing keys: `kustody.dev/sealing-key-<version>` → SHA-256 of the public key, hex.
+pub const SEALING_KEY_TAG: &str = "kustody.dev/sealing-key-";
+
+/// States that all services have in common (providers know more; they map them here).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Being made.
+    Pending,
+    /// Usable.
+    Enabled,
+    /// Not usable until enabled again.
+    Disabled,
+    /// To be destroyed when its window ends.
+    PendingDeletion,
+    /// Gone; the id is still known.
+    Destroyed,
+    /// There, but not usable now.
+    Unavailable,
+}
+
+/// One version of a key's material.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Number or name that the service gives it.
+    pub id: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Whether new values are wrapped with it.
+    pub primary: bool,
+}
+
+/// Associated data of a wrap, as names and values: AWS takes it as encryption context, others as its encoding.
+pub type Context = BTreeMap<&'static str, String>;
+
+/// A wrapped value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    /// Opaque; says itself which version made it.
+    pub ciphertext: Vec<u8>,
+    /// The version that made it, for people.
+    pub version: String,
+}

@@ -1,0 +1,93 @@
+//! What the chart tells the process; parsed once in `args`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Settings of one process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which roles this process plays.
+    pub roles: Vec<Role>,
+    /// Namespace of the installation.
+    pub namespace: String,
+    /// Name of the installation (the Helm release's full name): prefix of all objects that belong to it.
+    pub name: String,
+    /// Image of the agent that admission adds to pods.
+    pub agent_image: String,
+    /// Where admission is served (TLS).
+    pub webhook_address: SocketAddr,
+    /// Where releases are served (TLS).
+    pub broker_address: SocketAddr,
+    /// Where readiness, liveness and metrics are served (plain).
+    pub admin_address: SocketAddr,
+    /// Directory of audit records.
+    pub audit_directory: PathBuf,
+    /// What lies under that directory.
+    pub audit_volume: AuditVolume,
+    /// File with the controller's token for the broker (audience `broker.kustody.dev`).
+    pub broker_token: PathBuf,
+    /// Where the controller reaches the broker; absent: the Service `<name>-broker` of the namespace.
+    pub broker_url: Option<String>,
+}
+
+/// One of the operator's roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Reconciles the kinds and keeps the certificates; one replica acts.
+    Controller,
+    /// Admission of pods.
+    Webhook,
+    /// Releases values to agents.
+    Broker,
+}
+
+/// What the audit directory survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AuditVolume {
+    /// A claim of the broker's StatefulSet.
+    PersistentVolumeClaim,
+    /// An emptyDir: gone with the pod.
+    EmptyDir,
+}
+
+impl Config {
+    /// Whether this process plays `role`.
+    pub fn plays(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Secret of the certificate authority: `ca.crt`, `ca.key`; the controller alone reads it.
+    pub fn ca_secret(&self) -> String {
+        format!("{}-ca", self.name)
+    }
+
+    /// Secret of the webhook's certificate: `tls.crt`, `tls.key`, `ca.crt`.
+    pub fn webhook_secret(&self) -> String {
+        format!("{}-webhook-tls", self.name)
+    }
+
+    /// Secret of the broker's certificate: `tls.crt`, `tls.key`, `ca.crt`.
+    pub fn broker_secret(&self) -> String {
+        format!("{}-broker-tls", self.name)
+    }
+
+    /// Service of the webhook.
+    pub fn webhook_service(&self) -> String {
+        format!("{}-webhook", self.name)
+    }
+
+    /// Service of the broker.
+    pub fn broker_service(&self) -> String {
+        format!("{}-broker", self.name)
+    }
+
+    /// Service account of the controller: the only one that may ask the broker to inspect.
+    pub fn controller_service_account(&self) -> String {
+        format!("{}-controller", self.name)
+    }
+
+    /// The chart's `MutatingWebhookConfiguration`; sorts after the meshes' and KServe's.
+    pub fn webhook_configuration(&self) -> String {
+        format!("zz-{}", self.name)
+    }
+}

@@ -1,0 +1,55 @@
+//! Watch caches: what roles know of the cluster without asking.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use futures::{StreamExt, TryStreamExt};
+use kube::Api;
+use kube::runtime::reflector::Store;
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::runtime::readiness::Readiness;
+
+/// What every role needs to start its watches.
+#[derive(Clone)]
+pub struct Watches {
+    /// Not ready until each cache was filled once.
+    pub readiness: Readiness,
+    /// Runs the watches.
+    pub tasks: TaskTracker,
+    /// Ends them.
+    pub stop: CancellationToken,
+}
+
+impl Watches {
+    /// Fills a store from a watch, after `trim` has dropped what nobody reads.
+    pub fn start<K>(&self, name: &'static str, api: Api<K>, config: watcher::Config, trim: fn(&mut K)) -> Store<K>
+    where
+        K: kube::Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Send + Sync + Unpin,
+    {
+        let (reader, writer) = reflector::store();
+        let stream = watcher(api, config)
+            .default_backoff()
+            .modify(move |object| {
+                object.meta_mut().managed_fields = None;
+                trim(object);
+            })
+            .reflect(writer)
+            .map_err(move |error| tracing::warn!(%error, watch = name, "watch failed, retrying"))
+            .take_until(self.stop.clone().cancelled_owned());
+        self.tasks.spawn(stream.for_each(|_| async {}));
+        let (token, filled) = (self.readiness.register(name), reader.clone());
+        self.tasks.spawn(async move {
+            if filled.wait_until_ready().await.is_ok() {
+                drop(token);
+            } else {
+                std::mem::forget(token);
+            }
+        });
+        reader
+    }
+}

@@ -1,0 +1,7 @@
+//! Process plumbing that knows nothing of secrets: TLS, servers, readiness, metrics, the clock.
+
+pub mod clock;
+pub mod metrics;
+pub mod readiness;
+pub mod server;
+pub mod tls;
