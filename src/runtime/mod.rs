@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod metrics;
+pub mod process;
 pub mod readiness;
 pub mod server;
 pub mod tls;
