@@ -1,1 +1,85 @@
-//! (in work)
+//! The composition root: the only file that knows every role.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, Role};
+use crate::runtime::clock::SystemClock;
+use crate::runtime::process::Process;
+use crate::runtime::{admin, server};
+
+/// How long the background may take to end; below Kubernetes' default grace period of 30 s.
+const SHUTDOWN: Duration = Duration::from_secs(25);
+
+/// Why the process could not start or go on.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// No way to the API server.
+    #[error("no configuration of the API server's address and credentials was found")]
+    Kubeconfig(#[source] kube::config::InferConfigError),
+    /// A client could not be made of it.
+    #[error("failed to make a client for the API server")]
+    Client(#[source] kube::Error),
+    /// A port is taken or not ours.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("failed to listen for signals")]
+    Signal(#[source] std::io::Error),
+    /// Something could not go on.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Plays the roles of `config` until a signal or a failure.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let process = Process::new(Arc::new(SystemClock));
+    let kubernetes = kube::Config::infer().await.map_err(Error::Kubeconfig)?;
+    let client = kube::Client::try_from(kubernetes).map_err(Error::Client)?;
+    let config = Arc::new(config);
+
+    let address = config.admin_address;
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    // The admin endpoints answer until the very end, so that a drain is visible as "stopping".
+    let admin_stop = tokio_util::sync::CancellationToken::new();
+    let admin = process.tasks.spawn(server::serve(listener, None, admin::router(&process), admin_stop.clone()));
+
+    start_roles(&client, &config, &process).await?;
+    tracing::info!(roles = ?config.roles, "started");
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("ending on SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("ending on SIGINT"),
+        () = process.stop.cancelled() => {}
+    }
+    process.stop.cancel();
+    admin_stop.cancel();
+    process.tasks.close();
+    if tokio::time::timeout(SHUTDOWN, process.tasks.wait()).await.is_err() {
+        tracing::warn!("not everything ended in time");
+    }
+    drop(admin);
+    process.failure().map_or(Ok(()), |why| Err(Error::Failed(why.to_owned())))
+}
+
+async fn start_roles(_client: &kube::Client, config: &Arc<Config>, _process: &Process) -> Result<(), Error> {
+    for role in [Role::Controller, Role::Webhook, Role::Broker] {
+        if !config.plays(role) {
+            continue;
+        }
+    }
+    Ok(())
+}

@@ -1,2 +1,50 @@
-//! Kustody.
-fn main() {}
+//! The operator's binary: parses the command line, installs what is global, and hands over.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use kustody::app;
+use kustody::args::{Args, Command};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    tracing_subscriber::registry().with(filter).with(tracing_subscriber::fmt::layer().json()).init();
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::error!("a crypto provider was installed before main began");
+        return ExitCode::FAILURE;
+    }
+    let result: Result<(), Box<dyn std::error::Error>> = match args.command {
+        Command::Run(run) => app::run(run.into_config()).await.map_err(Into::into),
+        Command::InstallRootKey(_) | Command::Check(_) => Err("not wired yet".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %Chain(error.as_ref()), "ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with all its causes in one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(next) = cause {
+            write!(f, ": {next}")?;
+            cause = next.source();
+        }
+        Ok(())
+    }
+}

@@ -1,5 +1,6 @@
 //! Process plumbing that knows nothing of secrets: TLS, servers, readiness, metrics, the clock.
 
+pub mod admin;
 pub mod clock;
 pub mod metrics;
 pub mod process;

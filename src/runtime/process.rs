@@ -1,6 +1,6 @@
 //! What every role of the process shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,4 +22,32 @@ pub struct Process {
     pub stop: CancellationToken,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    failure: Arc<OnceLock<String>>,
+}
+
+impl Process {
+    /// A process that has started nothing yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            readiness: Readiness::default(),
+            metrics: Metrics::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            clock,
+            failure: Arc::default(),
+        }
+    }
+
+    /// Ends the process, after its drain, with a failure: for what cannot go on, such as a lost lease.
+    pub fn fail(&self, why: impl Into<String>) {
+        if let Err(later) = self.failure.set(why.into()) {
+            tracing::debug!(why = later, "a further failure while ending");
+        }
+        self.stop.cancel();
+    }
+
+    /// Why the process ends, if it was made to fail.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
 }
