@@ -5,6 +5,10 @@
 //! with a [`Refusal`] as JSON.
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::secret::SecretBytes;
 
 /// The audience of the token that an agent (or the controller, for `/v1/inspect`) presents to the broker.
 pub const AUDIENCE: &str = "broker.kustody.dev";
@@ -100,4 +104,164 @@ pub struct Refusal {
     pub correlation_id: String,
     /// Whether the same request may succeed later without a change of the pod.
     pub retry: bool,
+}
+
+/// One value of a [`Release`].
+pub struct ReleasedValue {
+    /// Name of the binding.
+    pub binding: String,
+    /// Name of the secret in it.
+    pub secret: String,
+    /// Member of the secret's JSON object, as the plan asks for it.
+    pub property: Option<String>,
+    /// The value itself.
+    pub value: SecretBytes,
+}
+
+/// Something that the plan names and that is not given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Withdrawn {
+    /// Name of the binding.
+    pub binding: String,
+    /// What of it: a secret's name, or empty for the whole binding.
+    pub item: String,
+    /// The object, the field, the rule and the remedy.
+    pub reason: String,
+}
+
+/// The answer to an agent: the only form in which values leave the broker.
+#[derive(Default)]
+pub struct Release {
+    /// What is given.
+    pub values: Vec<ReleasedValue>,
+    /// What is not, with the reason.
+    pub withdrawn: Vec<Withdrawn>,
+}
+
+/// Why an answer cannot be sent or read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// Larger than [`MAX_RELEASE`].
+    #[error("the release is larger than 1 MiB")]
+    TooLarge,
+    /// Not what an encoder of this version writes.
+    #[error("the release cannot be read: it is truncated, altered or of another version")]
+    Malformed,
+}
+
+const MAGIC: &[u8; 4] = b"KRL1";
+const ABSENT: u32 = u32::MAX;
+
+impl Release {
+    /// The bytes on the wire: magic, the withdrawn list as JSON, then each value's names and bytes, all length-prefixed.
+    #[expect(clippy::disallowed_methods, reason = "the one encoder through which values leave the broker")]
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, FrameError> {
+        let withdrawn = serde_json::to_vec(&self.withdrawn).map_err(|_| FrameError::Malformed)?;
+        let size = self.values.iter().fold(MAGIC.len() + 4 + withdrawn.len(), |size, v| {
+            size + 16 + v.binding.len() + v.secret.len() + v.property.as_ref().map_or(0, String::len) + v.value.len()
+        });
+        if size > MAX_RELEASE {
+            return Err(FrameError::TooLarge);
+        }
+        // Reserved at once: a vector that grows leaves copies of what it held behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(size));
+        bytes.extend_from_slice(MAGIC);
+        put(&mut bytes, &withdrawn)?;
+        for value in &self.values {
+            put(&mut bytes, value.binding.as_bytes())?;
+            put(&mut bytes, value.secret.as_bytes())?;
+            match &value.property {
+                Some(property) => put(&mut bytes, property.as_bytes())?,
+                None => bytes.extend_from_slice(&ABSENT.to_be_bytes()),
+            }
+            put(&mut bytes, value.value.expose())?;
+        }
+        Ok(bytes)
+    }
+
+    /// Reads what [`Release::encode`] wrote; never panics, whatever the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        if bytes.len() > MAX_RELEASE {
+            return Err(FrameError::TooLarge);
+        }
+        let mut rest = bytes.strip_prefix(MAGIC).ok_or(FrameError::Malformed)?;
+        let withdrawn = take(&mut rest)?.ok_or(FrameError::Malformed)?;
+        let withdrawn = serde_json::from_slice(withdrawn).map_err(|_| FrameError::Malformed)?;
+        let mut values = Vec::new();
+        while !rest.is_empty() {
+            values.push(ReleasedValue {
+                binding: text(&mut rest)?.ok_or(FrameError::Malformed)?,
+                secret: text(&mut rest)?.ok_or(FrameError::Malformed)?,
+                property: text(&mut rest)?,
+                value: SecretBytes::new(take(&mut rest)?.ok_or(FrameError::Malformed)?.to_vec()),
+            });
+        }
+        Ok(Self { values, withdrawn })
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, part: &[u8]) -> Result<(), FrameError> {
+    let length = u32::try_from(part.len()).map_err(|_| FrameError::TooLarge)?;
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(part);
+    Ok(())
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, FrameError> {
+    let (length, tail) = rest.split_first_chunk::<4>().ok_or(FrameError::Malformed)?;
+    let length = u32::from_be_bytes(*length);
+    *rest = tail;
+    if length == ABSENT {
+        return Ok(None);
+    }
+    let length = usize::try_from(length).map_err(|_| FrameError::Malformed)?;
+    let (part, tail) = rest.split_at_checked(length).ok_or(FrameError::Malformed)?;
+    *rest = tail;
+    Ok(Some(part))
+}
+
+fn text(rest: &mut &[u8]) -> Result<Option<String>, FrameError> {
+    take(rest)?
+        .map(|part| String::from_utf8(part.to_vec()).map_err(|_| FrameError::Malformed))
+        .transpose()
+}
+
+/// `POST /v1/inspect`: the controller asks whether a binding would open, and gets booleans.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InspectRequest {
+    /// Namespace of the binding.
+    pub namespace: String,
+    /// Name of the binding.
+    pub binding: String,
+    /// Its UID.
+    pub uid: String,
+    /// The generation that the controller looks at; a broker that has not seen it yet says so (409).
+    pub generation: i64,
+}
+
+/// The answer to an [`InspectRequest`]: booleans and reasons, never a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InspectAnswer {
+    /// Each secret of the binding: whether it opens.
+    pub secrets: Vec<Inspected>,
+    /// Each variable of the binding: whether an environment file can carry its value.
+    pub variables: Vec<Inspected>,
+    /// Each file of the binding that asks for a property: whether the value has it.
+    pub files: Vec<Inspected>,
+}
+
+/// One item of an [`InspectAnswer`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspected {
+    /// Name of the secret or variable, or path of the file.
+    pub name: String,
+    /// Whether it can be had.
+    pub ok: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
