@@ -42,8 +42,8 @@ pub trait Provider: Send + Sync {
 
     /// Writes `tags` on the key (others stay), if its claim is still `expected`; else [`Error::Conflict`].
     ///
-    /// Taking over a key and recording its sealing keys are both this call.
-    async fn tag_key(&self, id: &str, expected: &Claim, tags: &BTreeMap<String, String>) -> Result<Key, Error>;
+    /// Taking over a key (the tags of the new claim) and recording its sealing keys are both this call.
+    async fn tag_key(&self, id: &str, expected: Option<&Claim>, tags: &BTreeMap<String, String>) -> Result<Key, Error>;
 
     /// Encrypts up to 4 KiB under the primary version, bound to `context`.
     async fn wrap(&self, id: &str, plaintext: &SecretBytes, context: &Context) -> Result<Wrapped, Error>;
@@ -82,6 +82,38 @@ pub struct Claim {
     pub owner_uid: String,
 }
 
+impl Claim {
+    const CLUSTER: &'static str = "kustody.dev/cluster";
+    const NAMESPACE: &'static str = "kustody.dev/namespace";
+    const NAMESPACE_UID: &'static str = "kustody.dev/namespace-uid";
+    const NAME: &'static str = "kustody.dev/name";
+    const OWNER_UID: &'static str = "kustody.dev/owner-uid";
+
+    /// The claim as tags.
+    pub fn to_tags(&self) -> BTreeMap<String, String> {
+        [
+            (Self::CLUSTER, &self.cluster),
+            (Self::NAMESPACE, &self.namespace),
+            (Self::NAMESPACE_UID, &self.namespace_uid),
+            (Self::NAME, &self.name),
+            (Self::OWNER_UID, &self.owner_uid),
+        ]
+        .map(|(tag, value)| (tag.to_owned(), value.clone()))
+        .into()
+    }
+
+    /// The claim that tags hold, if they hold a whole one.
+    pub fn from_tags(tags: &BTreeMap<String, String>) -> Option<Self> {
+        Some(Self {
+            cluster: tags.get(Self::CLUSTER)?.clone(),
+            namespace: tags.get(Self::NAMESPACE)?.clone(),
+            namespace_uid: tags.get(Self::NAMESPACE_UID)?.clone(),
+            name: tags.get(Self::NAME)?.clone(),
+            owner_uid: tags.get(Self::OWNER_UID)?.clone(),
+        })
+    }
+}
+
 /// A request for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateKey {
@@ -100,17 +132,22 @@ pub struct Key {
     pub state: State,
     /// Versions of its material, oldest first.
     pub versions: Vec<Version>,
-    /// Whose it is; absent for a key that Kustody never claimed.
-    pub claim: Option<Claim>,
-    /// Other tags: [`SEALING_KEY_TAG`] and whatever people put there.
+    /// All its tags: its [`Claim`], [`SEALING_KEY_TAG`]s, and whatever people put there.
     pub tags: BTreeMap<String, String>,
+}
+
+impl Key {
+    /// Whose it is; absent for a key that Kustody never claimed.
+    pub fn claim(&self) -> Option<Claim> {
+        Claim::from_tags(&self.tags)
+    }
 }
 
 /// Prefix of the tags that record published sealing keys: `kustody.dev/sealing-key-<version>` → SHA-256 of the public key, hex.
 pub const SEALING_KEY_TAG: &str = "kustody.dev/sealing-key-";
 
 /// States that all services have in common (providers know more; they map them here).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum State {
     /// Being made.
     Pending,
@@ -127,7 +164,7 @@ pub enum State {
 }
 
 /// One version of a key's material.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Version {
     /// Number or name that the service gives it.
     pub id: String,

@@ -1,1 +1,180 @@
-//! (in work)
+//! The conformance suite that every provider runs, and a store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use kustody_core::secret::SecretBytes;
+
+use crate::key_store::{KeyStore, Record};
+use crate::{Claim, Context, CreateKey, Error, Provider, State};
+
+/// A [`KeyStore`] in memory, for tests.
+#[derive(Default)]
+pub struct MemoryStore(Mutex<(u64, BTreeMap<String, Record>)>);
+
+fn copy(record: &Record, revision: &str) -> Record {
+    Record {
+        name: record.name.clone(),
+        revision: revision.to_owned(),
+        labels: record.labels.clone(),
+        annotations: record.annotations.clone(),
+        data: record.data.iter().map(|(name, value)| (name.clone(), duplicate(value))).collect(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a store keeps what it is given")]
+fn duplicate(value: &SecretBytes) -> SecretBytes {
+    SecretBytes::new(value.expose().to_vec())
+}
+
+impl MemoryStore {
+    fn locked(&self) -> std::sync::MutexGuard<'_, (u64, BTreeMap<String, Record>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a record there as it is, as somebody with access to the store could.
+    pub fn tamper(&self, record: &Record) {
+        let mut store = self.locked();
+        store.0 += 1;
+        let revision = store.0.to_string();
+        store.1.insert(record.name.clone(), copy(record, &revision));
+    }
+
+    /// Removes a record.
+    pub fn remove(&self, name: &str) {
+        self.locked().1.remove(name);
+    }
+
+    /// Names of all records.
+    pub fn names(&self) -> Vec<String> {
+        self.locked().1.keys().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl KeyStore for MemoryStore {
+    async fn read(&self, name: &str) -> Result<Option<Record>, Error> {
+        Ok(self.locked().1.get(name).map(|record| copy(record, &record.revision)))
+    }
+
+    async fn create(&self, record: &Record) -> Result<bool, Error> {
+        if self.locked().1.contains_key(&record.name) {
+            return Ok(false);
+        }
+        self.tamper(record);
+        Ok(true)
+    }
+
+    async fn replace(&self, record: &Record) -> Result<(), Error> {
+        if self.locked().1.get(&record.name).is_none_or(|found| found.revision != record.revision) {
+            return Err(Error::Conflict { id: record.name.clone(), detail: "it was written by another".to_owned() });
+        }
+        self.tamper(record);
+        Ok(())
+    }
+
+    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {
+        let store = self.locked();
+        let fits = |record: &&Record| labels.iter().all(|(name, value)| record.labels.get(name) == Some(value));
+        Ok(store.1.values().filter(fits).map(|record| copy(record, &record.revision)).collect())
+    }
+}
+
+/// A claim of an object of this name and UID.
+pub fn claim(name: &str, owner_uid: &str) -> Claim {
+    Claim {
+        cluster: "cluster-uid".to_owned(),
+        namespace: "vision".to_owned(),
+        namespace_uid: "namespace-uid".to_owned(),
+        name: name.to_owned(),
+        owner_uid: owner_uid.to_owned(),
+    }
+}
+
+/// A request with this nonce.
+pub fn request(nonce: &str, name: &str) -> CreateKey {
+    CreateKey { nonce: nonce.to_owned(), claim: claim(name, "owner-1") }
+}
+
+/// A context with one entry.
+pub fn context(value: &str) -> Context {
+    Context::from([("label", value.to_owned())])
+}
+
+/// The cases themselves; each takes a provider that no other case uses at the same time.
+#[expect(clippy::missing_panics_doc, clippy::unwrap_used, clippy::disallowed_methods, reason = "test cases panic when a guarantee is broken")]
+pub mod cases {
+    use super::{BTreeMap, Claim, Error, Provider, SecretBytes, State, claim, context, request};
+
+    /// A key that was asked for twice with one nonce is one key.
+    pub async fn create_is_idempotent_in_its_nonce(provider: &dyn Provider) {
+        let first = provider.create_key(&request("nonceaaa1", "a")).await.unwrap();
+        let second = provider.create_key(&request("nonceaaa1", "a")).await.unwrap();
+        assert_eq!(first, second);
+        assert_eq!(first.state, State::Enabled);
+        assert_eq!(first.claim(), Some(claim("a", "owner-1")));
+        assert_eq!(provider.find_by_nonce("nonceaaa1").await.unwrap(), Some(first));
+        assert_eq!(provider.find_by_nonce("nonceaaa2").await.unwrap(), None);
+    }
+
+    /// What is wrapped opens under the same key and context alone.
+    pub async fn a_wrapped_value_opens_for_its_context_alone(provider: &dyn Provider) {
+        let key = provider.create_key(&request("noncebbb1", "b")).await.unwrap();
+        let other = provider.create_key(&request("noncebbb2", "b2")).await.unwrap();
+        let wrapped = provider.wrap(&key.id, &SecretBytes::new(b"seed".to_vec()), &context("x")).await.unwrap();
+        let opened = provider.unwrap(&key.id, &wrapped.ciphertext, &context("x")).await.unwrap();
+        assert_eq!(opened.expose(), b"seed");
+        for (id, ciphertext, with) in [
+            (&key.id, wrapped.ciphertext.clone(), context("y")),
+            (&key.id, wrapped.ciphertext.clone(), super::Context::new()),
+            (&other.id, wrapped.ciphertext.clone(), context("x")),
+            (&key.id, Vec::new(), context("x")),
+        ] {
+            assert!(provider.unwrap(id, &ciphertext, &with).await.is_err());
+        }
+        for at in 0..wrapped.ciphertext.len() {
+            let mut altered = wrapped.ciphertext.clone();
+            altered[at] ^= 1;
+            assert!(provider.unwrap(&key.id, &altered, &context("x")).await.is_err(), "byte {at}");
+        }
+    }
+
+    /// A key that does not exist is said to be absent, and is not made.
+    pub async fn an_absent_key_is_told_apart(provider: &dyn Provider) {
+        let error = provider.describe_key("vision/none/nonceccc1").await.unwrap_err();
+        assert!(matches!(error, Error::NotFound { .. }), "{error}");
+        assert_eq!(provider.find_by_nonce("nonceccc1").await.unwrap(), None);
+    }
+
+    /// A retained key is found by cluster, namespace UID and name, whoever owned it.
+    pub async fn a_retained_key_is_found_by_its_owner_s_name(provider: &dyn Provider) {
+        let key = provider.create_key(&request("nonceddd1", "d")).await.unwrap();
+        let found = provider.find_retained(&claim("d", "owner-2")).await.unwrap();
+        assert_eq!(found, vec![key]);
+        assert!(provider.find_retained(&claim("d2", "owner-2")).await.unwrap().is_empty());
+        let elsewhere = Claim { namespace_uid: "other".to_owned(), ..claim("d", "owner-2") };
+        assert!(provider.find_retained(&elsewhere).await.unwrap().is_empty());
+    }
+
+    /// A claim is taken over only from the one that was seen.
+    pub async fn a_claim_is_taken_over_only_from_the_expected_one(provider: &dyn Provider) {
+        let key = provider.create_key(&request("nonceeee1", "e")).await.unwrap();
+        let (old, new) = (claim("e", "owner-1"), claim("e", "owner-2"));
+        let taken = provider.tag_key(&key.id, Some(&old), &new.to_tags()).await.unwrap();
+        assert_eq!(taken.claim(), Some(new.clone()));
+        let late = provider.tag_key(&key.id, Some(&old), &claim("e", "owner-3").to_tags()).await.unwrap_err();
+        assert!(matches!(late, Error::Conflict { .. }), "{late}");
+        let tags = BTreeMap::from([("kustody.dev/sealing-key-1".to_owned(), "ab".to_owned())]);
+        let tagged = provider.tag_key(&key.id, Some(&new), &tags).await.unwrap();
+        assert_eq!(tagged.tags.get("kustody.dev/sealing-key-1").map(String::as_str), Some("ab"));
+        assert_eq!(tagged.claim(), Some(new));
+    }
+
+    /// The service says who it thinks we are and what it can do.
+    pub async fn a_probe_names_identity_and_capabilities(provider: &dyn Provider) {
+        let probe = provider.probe().await.unwrap();
+        assert!(!probe.identity.is_empty());
+        assert!(probe.capabilities.0.contains(&"Wrap"));
+    }
+}

@@ -1,0 +1,152 @@
+//! The embedded software KMS: per-version AES-256 keys, wrapped by a root key, in a [`KeyStore`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kustody_core::secret::SecretBytes;
+
+use crate::key_store::{KeyStore, Record};
+use crate::{Capabilities, Claim, Context, CreateKey, Error, Key, Probe, Provider, State, Version, Wrapped};
+
+mod crypto;
+mod record;
+mod root;
+#[cfg(test)]
+mod tests;
+
+pub use root::RootKeySource;
+
+/// What [`Provider::wrap`] takes at most, as AWS KMS does.
+const MAX_PLAINTEXT: usize = 4096;
+
+/// The embedded KMS of one `KeyProvider`.
+pub struct Local {
+    store: Arc<dyn KeyStore>,
+    name: String,
+    uid: String,
+    root: root::Root,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Local {
+    /// The KMS whose records lie in `store`, for the `KeyProvider` of this name and UID.
+    pub fn new(
+        store: Arc<dyn KeyStore>,
+        name: &str,
+        uid: &str,
+        source: RootKeySource,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    ) -> Self {
+        Self { store, name: name.to_owned(), uid: uid.to_owned(), root: root::Root::new(source, uid), clock }
+    }
+
+    async fn load(&self, id: &str) -> Result<Record, Error> {
+        let not_found = || Error::NotFound { id: id.to_owned() };
+        let nonce = id.rsplit('/').next().ok_or_else(not_found)?;
+        let record = self.store.read(&record::name(nonce)).await?.ok_or_else(not_found)?;
+        // The name is only where the record lies; what it is stands in it.
+        if record::id(&record) == Some(id) && record::provider(&record) == Some(&self.uid) { Ok(record) } else { Err(not_found()) }
+    }
+
+    async fn usable(&self, operation: &'static str, id: &str) -> Result<Record, Error> {
+        let record = self.load(id).await?;
+        let state = record::state(&record)?;
+        if state == State::Enabled { Ok(record) } else { Err(Error::State { operation, id: id.to_owned(), state }) }
+    }
+
+    async fn material(&self, record: &Record, id: &str, version: &str) -> Result<SecretBytes, Error> {
+        let root = self.root.load(self.store.as_ref()).await?;
+        root.must_have_wrapped(record, id, &self.name)?;
+        let wrapped = record.data.get(&record::version_entry(version)).ok_or_else(|| Error::Ciphertext { id: id.to_owned() })?;
+        root.unwrap_material(wrapped, id, version)
+    }
+}
+
+#[async_trait]
+impl Provider for Local {
+    async fn probe(&self) -> Result<Probe, Error> {
+        let root = self.root.load(self.store.as_ref()).await?;
+        for record in self.store.list(&record::of_provider(&self.uid)).await? {
+            root.must_have_wrapped(&record, record::id(&record).unwrap_or(&record.name), &self.name)?;
+        }
+        Ok(Probe {
+            identity: format!("embedded KMS, root key {}", root.check()),
+            capabilities: Capabilities(vec!["CreateKeys", "Adopt", "Wrap", "AssociatedData", "Tags"]),
+            root_key_in_cluster: Some(self.root.is_in_cluster()),
+        })
+    }
+
+    async fn create_key(&self, request: &CreateKey) -> Result<Key, Error> {
+        record::check_nonce(&request.nonce)?;
+        if let Some(made) = self.find_by_nonce(&request.nonce).await? {
+            return Ok(made);
+        }
+        let root = self.root.load(self.store.as_ref()).await?;
+        let id = record::id_of(&request.claim, &request.nonce);
+        let version = Version { id: "1".to_owned(), created: Some((self.clock)()), primary: true };
+        let material = crypto::random_key()?;
+        let wrapped = root.wrap_material(&material, &id, &version.id)?;
+        let record = record::new(&self.uid, &id, &request.nonce, &request.claim, &version, wrapped, root.check())?;
+        // `false`: a concurrent call with the same nonce was faster; its material is the key's.
+        self.store.create(&record).await?;
+        self.find_by_nonce(&request.nonce).await?.ok_or(Error::NotFound { id })
+    }
+
+    async fn find_by_nonce(&self, nonce: &str) -> Result<Option<Key>, Error> {
+        record::check_nonce(nonce)?;
+        let record = self.store.read(&record::name(nonce)).await?;
+        record.filter(|record| record::provider(record) == Some(&self.uid)).map(|record| record::describe(&record)).transpose()
+    }
+
+    async fn find_retained(&self, claim: &Claim) -> Result<Vec<Key>, Error> {
+        let records = self.store.list(&record::of_owner(&self.uid, claim)).await?;
+        let keys: Vec<Key> = records.iter().map(record::describe).collect::<Result<_, _>>()?;
+        // Labels are digests; the claim itself decides.
+        let same = |key: &Key| {
+            key.claim().is_some_and(|found| Claim { owner_uid: claim.owner_uid.clone(), ..found } == *claim)
+        };
+        Ok(keys.into_iter().filter(same).collect())
+    }
+
+    async fn describe_key(&self, id: &str) -> Result<Key, Error> {
+        record::describe(&self.load(id).await?)
+    }
+
+    async fn tag_key(&self, id: &str, expected: Option<&Claim>, tags: &BTreeMap<String, String>) -> Result<Key, Error> {
+        let mut record = self.load(id).await?;
+        let found = record::describe(&record)?.claim();
+        if found.as_ref() != expected {
+            let holder = found.map_or("nobody".to_owned(), |c| format!("EncryptionKey {}/{} (UID {})", c.namespace, c.name, c.owner_uid));
+            return Err(Error::Conflict { id: id.to_owned(), detail: format!("it is claimed by {holder}") });
+        }
+        if record::tag(&mut record, tags)? {
+            self.store.replace(&record).await?;
+        }
+        record::describe(&record)
+    }
+
+    async fn wrap(&self, id: &str, plaintext: &SecretBytes, context: &Context) -> Result<Wrapped, Error> {
+        if plaintext.len() > MAX_PLAINTEXT {
+            return Err(Error::Configuration { detail: format!("key {id}: at most {MAX_PLAINTEXT} bytes can be wrapped, not {}", plaintext.len()) });
+        }
+        let record = self.usable("wrap", id).await?;
+        let version = record::describe(&record)?
+            .versions
+            .into_iter()
+            .rfind(|version| version.primary)
+            .ok_or_else(|| Error::Configuration { detail: format!("key {id} has no primary version") })?
+            .id;
+        let material = self.material(&record, id, &version).await?;
+        let ciphertext = crypto::wrap(&material, id, &version, plaintext, context)?;
+        Ok(Wrapped { ciphertext, version })
+    }
+
+    async fn unwrap(&self, id: &str, ciphertext: &[u8], context: &Context) -> Result<SecretBytes, Error> {
+        let record = self.usable("unwrap", id).await?;
+        let version = crypto::version_of(ciphertext).ok_or_else(|| Error::Ciphertext { id: id.to_owned() })?;
+        let material = self.material(&record, id, &version).await?;
+        crypto::unwrap(&material, id, &version, ciphertext, context)
+    }
+}

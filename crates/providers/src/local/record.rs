@@ -1,0 +1,131 @@
+//! How a key lies in the store: names, labels, annotations.
+
+use std::collections::BTreeMap;
+
+use kustody_core::secret::SecretBytes;
+
+use super::root::short;
+use crate::key_store::Record;
+use crate::{Claim, Error, Key, State, Version};
+
+const PROVIDER_LABEL: &str = "kustody.dev/local-provider";
+const ROOT_LABEL: &str = "kustody.dev/local-root";
+const OWNER_LABEL: &str = "kustody.dev/local-owner";
+const PROVIDER: &str = "kustody.dev/provider-uid";
+const ID: &str = "kustody.dev/key-id";
+const STATE: &str = "kustody.dev/key-state";
+const TAGS: &str = "kustody.dev/key-tags";
+const VERSIONS: &str = "kustody.dev/key-versions";
+const ROOT_CHECK: &str = "kustody.dev/root-check";
+
+/// A nonce becomes part of a record's name and of an id.
+pub(super) fn check_nonce(nonce: &str) -> Result<(), Error> {
+    let fits = (8..=64).contains(&nonce.len()) && nonce.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if fits { Ok(()) } else { Err(Error::Configuration { detail: "a nonce has 8 to 64 lower-case letters and digits".to_owned() }) }
+}
+
+pub(super) fn name(nonce: &str) -> String {
+    format!("kustody-key-{nonce}")
+}
+
+pub(super) fn root_name(provider_uid: &str) -> String {
+    format!("kustody-root-{}", short(provider_uid))
+}
+
+pub(super) fn id_of(claim: &Claim, nonce: &str) -> String {
+    format!("{}/{}/{nonce}", claim.namespace, claim.name)
+}
+
+pub(super) fn version_entry(version: &str) -> String {
+    format!("version-{version}")
+}
+
+pub(super) fn of_provider(uid: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(PROVIDER_LABEL.to_owned(), short(uid))])
+}
+
+pub(super) fn root_labels(uid: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(ROOT_LABEL.to_owned(), short(uid))])
+}
+
+pub(super) fn of_owner(uid: &str, claim: &Claim) -> BTreeMap<String, String> {
+    let owner = short(&format!("{}/{}/{}", claim.cluster, claim.namespace_uid, claim.name));
+    of_provider(uid).into_iter().chain([(OWNER_LABEL.to_owned(), owner)]).collect()
+}
+
+pub(super) fn new(
+    provider_uid: &str,
+    id: &str,
+    nonce: &str,
+    claim: &Claim,
+    version: &Version,
+    wrapped: SecretBytes,
+    root_check: &str,
+) -> Result<Record, Error> {
+    let annotations = [
+        (PROVIDER, provider_uid.to_owned()),
+        (ID, id.to_owned()),
+        (STATE, json(&State::Enabled)?),
+        (TAGS, json(&claim.to_tags())?),
+        (VERSIONS, json(&[version])?),
+        (ROOT_CHECK, root_check.to_owned()),
+    ];
+    Ok(Record {
+        name: name(nonce),
+        revision: String::new(),
+        labels: of_owner(provider_uid, claim),
+        annotations: annotations.map(|(name, value)| (name.to_owned(), value)).into(),
+        data: BTreeMap::from([(version_entry(&version.id), wrapped)]),
+    })
+}
+
+pub(super) fn id(record: &Record) -> Option<&str> {
+    record.annotations.get(ID).map(String::as_str)
+}
+
+pub(super) fn provider(record: &Record) -> Option<&String> {
+    record.annotations.get(PROVIDER)
+}
+
+pub(super) fn root_check(record: &Record) -> Option<&String> {
+    record.annotations.get(ROOT_CHECK)
+}
+
+pub(super) fn state(record: &Record) -> Result<State, Error> {
+    read(record, STATE)
+}
+
+pub(super) fn describe(record: &Record) -> Result<Key, Error> {
+    Ok(Key {
+        id: id(record).unwrap_or_default().to_owned(),
+        state: state(record)?,
+        versions: read(record, VERSIONS)?,
+        tags: read(record, TAGS)?,
+    })
+}
+
+/// Adds `tags`; says whether anything changed.
+pub(super) fn tag(record: &mut Record, tags: &BTreeMap<String, String>) -> Result<bool, Error> {
+    let before: BTreeMap<String, String> = read(record, TAGS)?;
+    let mut after = before.clone();
+    after.extend(tags.iter().map(|(name, value)| (name.clone(), value.clone())));
+    if after == before {
+        return Ok(false);
+    }
+    if let (Some(claim), Some(uid)) = (Claim::from_tags(&after), provider(record).cloned()) {
+        record.labels.extend(of_owner(&uid, &claim));
+    }
+    record.annotations.insert(TAGS.to_owned(), json(&after)?);
+    Ok(true)
+}
+
+fn read<T: serde::de::DeserializeOwned>(record: &Record, annotation: &str) -> Result<T, Error> {
+    let text = record.annotations.get(annotation).map_or("", String::as_str);
+    serde_json::from_str(text).map_err(|_| Error::Configuration {
+        detail: format!("Secret {} in the operator's namespace: annotation {annotation} is missing or unreadable; restore it from a backup", record.name),
+    })
+}
+
+fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Configuration { detail: format!("failed to write a record: {error}") })
+}

@@ -1,0 +1,128 @@
+//! The embedded KMS: conformance, and what is its own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kustody_core::secret::SecretBytes;
+
+use super::{Local, RootKeySource};
+use crate::key_store::KeyStore;
+use crate::testing::{MemoryStore, cases, context, request};
+use crate::{Error, Provider};
+
+fn local(store: &Arc<MemoryStore>, source: RootKeySource) -> Local {
+    let store: Arc<dyn KeyStore> = Arc::<MemoryStore>::clone(store);
+    Local::new(store, "local", "provider-uid", source, Arc::new(|| Timestamp::UNIX_EPOCH))
+}
+
+fn fresh() -> (Arc<MemoryStore>, Local) {
+    let store = Arc::new(MemoryStore::default());
+    let provider = local(&store, RootKeySource::Generated);
+    (store, provider)
+}
+
+macro_rules! conformance {
+    ($($case:ident),+ $(,)?) => {$(
+        #[tokio::test]
+        async fn $case() {
+            cases::$case(&fresh().1).await;
+        }
+    )+};
+}
+
+conformance!(
+    create_is_idempotent_in_its_nonce,
+    a_wrapped_value_opens_for_its_context_alone,
+    an_absent_key_is_told_apart,
+    a_retained_key_is_found_by_its_owner_s_name,
+    a_claim_is_taken_over_only_from_the_expected_one,
+    a_probe_names_identity_and_capabilities,
+);
+
+#[tokio::test]
+async fn concurrent_creates_with_one_nonce_make_one_key() {
+    let (store, first) = fresh();
+    let second = local(&store, RootKeySource::Generated);
+    let (one, two) = (request("nonce0001", "a"), request("nonce0001", "a"));
+    let (a, b) = tokio::join!(first.create_key(&one), second.create_key(&two));
+    assert_eq!(a.unwrap(), b.unwrap());
+    assert_eq!(store.names().len(), 2, "one key and one root: {:?}", store.names());
+}
+
+#[tokio::test]
+async fn a_second_process_opens_what_the_first_wrapped() {
+    let (store, first) = fresh();
+    let key = first.create_key(&request("nonce0002", "a")).await.unwrap();
+    let wrapped = first.wrap(&key.id, &SecretBytes::new(b"seed".to_vec()), &context("x")).await.unwrap();
+    let second = local(&store, RootKeySource::Generated);
+    assert_eq!(second.unwrap(&key.id, &wrapped.ciphertext, &context("x")).await.unwrap().expose(), b"seed");
+}
+
+#[tokio::test]
+async fn a_lost_root_key_is_never_replaced() {
+    let (store, first) = fresh();
+    first.create_key(&request("nonce0003", "a")).await.unwrap();
+    let root = store.names().into_iter().find(|name| name.starts_with("kustody-root-")).unwrap();
+    store.remove(&root);
+    let error = local(&store, RootKeySource::Generated).create_key(&request("nonce0004", "b")).await.unwrap_err();
+    assert!(error.to_string().contains("restore that Secret"), "{error}");
+    assert!(!store.names().contains(&root));
+}
+
+#[tokio::test]
+async fn a_record_moved_to_another_key_does_not_open() {
+    let (store, provider) = fresh();
+    let victim = provider.create_key(&request("nonce0005", "a")).await.unwrap();
+    provider.create_key(&request("nonce0006", "b")).await.unwrap();
+    let wrapped = provider.wrap(&victim.id, &SecretBytes::new(b"seed".to_vec()), &context("x")).await.unwrap();
+    let mut stolen = store.read("kustody-key-nonce0006").await.unwrap().unwrap();
+    stolen.data = store.read("kustody-key-nonce0005").await.unwrap().unwrap().data;
+    store.tamper(&stolen);
+    let error = provider.unwrap("vision/b/nonce0006", &wrapped.ciphertext, &context("x")).await.err().unwrap();
+    assert!(error.to_string().contains("altered or moved"), "{error}");
+}
+
+fn file(directory: &Path, mode: u32, bytes: &[u8]) -> RootKeySource {
+    let path = directory.join("root-key");
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    RootKeySource::File(path)
+}
+
+#[tokio::test]
+async fn a_root_key_file_that_group_or_world_can_read_is_refused_with_path_mode_and_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    for mode in [0o440, 0o404, 0o640] {
+        let source = file(directory.path(), mode, &[7; 32]);
+        let error = local(&Arc::default(), source).probe().await.unwrap_err().to_string();
+        assert!(error.contains("root-key") && error.contains(&format!("{mode:04o}")) && error.contains("0400"), "{error}");
+        std::fs::remove_file(directory.path().join("root-key")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_root_key_file_holds_32_bytes_raw_or_as_base64() {
+    let directory = tempfile::tempdir().unwrap();
+    for good in [&[7u8; 32][..], b"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n"] {
+        let source = file(directory.path(), 0o600, good);
+        assert_eq!(local(&Arc::default(), source).probe().await.unwrap().root_key_in_cluster, Some(false));
+    }
+    let source = file(directory.path(), 0o600, b"short");
+    let error = local(&Arc::default(), source).probe().await.unwrap_err().to_string();
+    assert!(error.contains("32 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn another_root_key_is_told_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::default());
+    let first = local(&store, file(directory.path(), 0o600, &[1; 32]));
+    let key = first.create_key(&request("nonce0007", "a")).await.unwrap();
+    let second = local(&store, file(directory.path(), 0o600, &[2; 32]));
+    for error in [second.probe().await.err(), second.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.err()] {
+        let Some(Error::Configuration { detail }) = error else { panic!("{error:?}") };
+        assert!(detail.contains("is not the root key that key vision/a/nonce0007 was wrapped with"), "{detail}");
+    }
+}
