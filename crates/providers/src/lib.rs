@@ -28,10 +28,11 @@ pub trait Provider: Send + Sync {
     /// Asks the service whether it is there, who we are, and what it can do.
     async fn probe(&self) -> Result<Probe, Error>;
 
-    /// Makes a key, once for each nonce: called again with the same nonce it answers with the same key.
+    /// Makes a key, once for each nonce: called again with the same nonce it answers with the same key, and with
+    /// [`Error::Conflict`] when that key's claim is another.
     async fn create_key(&self, request: &CreateKey) -> Result<Key, Error>;
 
-    /// The key that an earlier `create_key` with this nonce made, if it did.
+    /// The key that an earlier `create_key` with this nonce made, if it did; the caller compares its claim.
     async fn find_by_nonce(&self, nonce: &str) -> Result<Option<Key>, Error>;
 
     /// All keys that carry `claim`'s cluster, namespace UID and object name, whatever object UID they carry.

@@ -9,9 +9,17 @@ use kustody_core::secret::SecretBytes;
 use crate::key_store::{KeyStore, Record};
 use crate::{Claim, Context, CreateKey, Error, Provider, State};
 
-/// A [`KeyStore`] in memory, for tests.
+/// A [`KeyStore`] in memory, for tests: it remembers what was read and can lose an answer.
 #[derive(Default)]
-pub struct MemoryStore(Mutex<(u64, BTreeMap<String, Record>)>);
+pub struct MemoryStore(Mutex<Contents>);
+
+#[derive(Default)]
+struct Contents {
+    revision: u64,
+    records: BTreeMap<String, Record>,
+    reads: Vec<String>,
+    lose: Option<&'static str>,
+}
 
 fn copy(record: &Record, revision: &str) -> Record {
     Record {
@@ -29,45 +37,62 @@ fn duplicate(value: &SecretBytes) -> SecretBytes {
 }
 
 impl MemoryStore {
-    fn locked(&self) -> std::sync::MutexGuard<'_, (u64, BTreeMap<String, Record>)> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, Contents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a record there as it is, as somebody with access to the store could.
     pub fn tamper(&self, record: &Record) {
         let mut store = self.locked();
-        store.0 += 1;
-        let revision = store.0.to_string();
-        store.1.insert(record.name.clone(), copy(record, &revision));
+        store.revision += 1;
+        let revision = store.revision.to_string();
+        store.records.insert(record.name.clone(), copy(record, &revision));
     }
 
     /// Removes a record.
     pub fn remove(&self, name: &str) {
-        self.locked().1.remove(name);
+        self.locked().records.remove(name);
+    }
+
+    /// The next create of a record whose name begins so is done, and its answer is lost.
+    pub fn lose_the_answer_of_the_next_create_of(&self, prefix: &'static str) {
+        self.locked().lose = Some(prefix);
+    }
+
+    /// Names that were read, in order.
+    pub fn reads(&self) -> Vec<String> {
+        self.locked().reads.clone()
     }
 
     /// Names of all records.
     pub fn names(&self) -> Vec<String> {
-        self.locked().1.keys().cloned().collect()
+        self.locked().records.keys().cloned().collect()
     }
 }
 
 #[async_trait]
 impl KeyStore for MemoryStore {
     async fn read(&self, name: &str) -> Result<Option<Record>, Error> {
-        Ok(self.locked().1.get(name).map(|record| copy(record, &record.revision)))
+        let mut store = self.locked();
+        store.reads.push(name.to_owned());
+        Ok(store.records.get(name).map(|record| copy(record, &record.revision)))
     }
 
     async fn create(&self, record: &Record) -> Result<bool, Error> {
-        if self.locked().1.contains_key(&record.name) {
+        if self.locked().records.contains_key(&record.name) {
             return Ok(false);
         }
         self.tamper(record);
+        let mut store = self.locked();
+        if store.lose.is_some_and(|prefix| record.name.starts_with(prefix)) {
+            store.lose = None;
+            return Err(Error::Unavailable { operation: "create", detail: "the answer was lost".to_owned() });
+        }
         Ok(true)
     }
 
     async fn replace(&self, record: &Record) -> Result<(), Error> {
-        if self.locked().1.get(&record.name).is_none_or(|found| found.revision != record.revision) {
+        if self.locked().records.get(&record.name).is_none_or(|found| found.revision != record.revision) {
             return Err(Error::Conflict { id: record.name.clone(), detail: "it was written by another".to_owned() });
         }
         self.tamper(record);
@@ -77,7 +102,7 @@ impl KeyStore for MemoryStore {
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {
         let store = self.locked();
         let fits = |record: &&Record| labels.iter().all(|(name, value)| record.labels.get(name) == Some(value));
-        Ok(store.1.values().filter(fits).map(|record| copy(record, &record.revision)).collect())
+        Ok(store.records.values().filter(fits).map(|record| copy(record, &record.revision)).collect())
     }
 }
 
@@ -116,6 +141,14 @@ pub mod cases {
         assert_eq!(first.claim(), Some(claim("a", "owner-1")));
         assert_eq!(provider.find_by_nonce("nonceaaa1").await.unwrap(), Some(first));
         assert_eq!(provider.find_by_nonce("nonceaaa2").await.unwrap(), None);
+    }
+
+    /// A nonce that made another object's key makes and hands out nothing.
+    pub async fn a_nonce_of_another_claim_is_refused(provider: &dyn Provider) {
+        provider.create_key(&request("nonceaab1", "a")).await.unwrap();
+        let error = provider.create_key(&request("nonceaab1", "b")).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict { .. }), "{error}");
+        assert!(provider.find_retained(&claim("b", "owner-1")).await.unwrap().is_empty());
     }
 
     /// What is wrapped opens under the same key and context alone.

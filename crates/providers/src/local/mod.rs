@@ -1,4 +1,8 @@
 //! The embedded software KMS: per-version AES-256 keys, wrapped by a root key, in a [`KeyStore`].
+//!
+//! Records belong to the `KeyProvider`'s name, not its UID: deleting the object and applying it again, or restoring it
+//! on another cluster beside its records, finds the same root key and the same keys. Material is authenticated (id,
+//! namespace, version); states and tags are as trustworthy as write access to the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,29 +29,23 @@ const MAX_PLAINTEXT: usize = 4096;
 pub struct Local {
     store: Arc<dyn KeyStore>,
     name: String,
-    uid: String,
     root: root::Root,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl Local {
-    /// The KMS whose records lie in `store`, for the `KeyProvider` of this name and UID.
-    pub fn new(
-        store: Arc<dyn KeyStore>,
-        name: &str,
-        uid: &str,
-        source: RootKeySource,
-        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    ) -> Self {
-        Self { store, name: name.to_owned(), uid: uid.to_owned(), root: root::Root::new(source, uid), clock }
+    /// The KMS whose records lie in `store`, for the `KeyProvider` of this name.
+    pub fn new(store: Arc<dyn KeyStore>, name: &str, source: RootKeySource, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        Self { store, name: name.to_owned(), root: root::Root::new(source, name), clock }
     }
 
     async fn load(&self, id: &str) -> Result<Record, Error> {
         let not_found = || Error::NotFound { id: id.to_owned() };
-        let nonce = id.rsplit('/').next().ok_or_else(not_found)?;
+        // Ids come from users' specs; what cannot be a nonce must not become part of a request's path.
+        let nonce = id.rsplit('/').next().filter(|nonce| record::check_nonce(nonce).is_ok()).ok_or_else(not_found)?;
         let record = self.store.read(&record::name(nonce)).await?.ok_or_else(not_found)?;
         // The name is only where the record lies; what it is stands in it.
-        if record::id(&record) == Some(id) && record::provider(&record) == Some(&self.uid) { Ok(record) } else { Err(not_found()) }
+        if record::id(&record) == Some(id) && record::provider(&record) == Some(&self.name) { Ok(record) } else { Err(not_found()) }
     }
 
     async fn usable(&self, operation: &'static str, id: &str) -> Result<Record, Error> {
@@ -57,7 +55,11 @@ impl Local {
     }
 
     async fn material(&self, record: &Record, id: &str, version: &str) -> Result<SecretBytes, Error> {
-        let root = self.root.load(self.store.as_ref()).await?;
+        let mut root = self.root.load(self.store.as_ref()).await?;
+        if !root.has_wrapped(record) {
+            // A root key that was put right since it was first read must not need a restart.
+            root = self.root.reload(self.store.as_ref()).await?;
+        }
         root.must_have_wrapped(record, id, &self.name)?;
         let wrapped = record.data.get(&record::version_entry(version)).ok_or_else(|| Error::Ciphertext { id: id.to_owned() })?;
         root.unwrap_material(wrapped, id, version)
@@ -67,8 +69,8 @@ impl Local {
 #[async_trait]
 impl Provider for Local {
     async fn probe(&self) -> Result<Probe, Error> {
-        let root = self.root.load(self.store.as_ref()).await?;
-        for record in self.store.list(&record::of_provider(&self.uid)).await? {
+        let root = self.root.reload(self.store.as_ref()).await?;
+        for record in self.store.list(&record::of_provider(&self.name)).await? {
             root.must_have_wrapped(&record, record::id(&record).unwrap_or(&record.name), &self.name)?;
         }
         Ok(Probe {
@@ -80,28 +82,29 @@ impl Provider for Local {
 
     async fn create_key(&self, request: &CreateKey) -> Result<Key, Error> {
         record::check_nonce(&request.nonce)?;
-        if let Some(made) = self.find_by_nonce(&request.nonce).await? {
-            return Ok(made);
-        }
-        let root = self.root.load(self.store.as_ref()).await?;
         let id = record::id_of(&request.claim, &request.nonce);
-        let version = Version { id: "1".to_owned(), created: Some((self.clock)()), primary: true };
-        let material = crypto::random_key()?;
-        let wrapped = root.wrap_material(&material, &id, &version.id)?;
-        let record = record::new(&self.uid, &id, &request.nonce, &request.claim, &version, wrapped, root.check())?;
-        // `false`: a concurrent call with the same nonce was faster; its material is the key's.
-        self.store.create(&record).await?;
-        self.find_by_nonce(&request.nonce).await?.ok_or(Error::NotFound { id })
+        if self.store.read(&record::name(&request.nonce)).await?.is_none() {
+            // Read anew: a key under a root key that is only left in this process would be lost with it.
+            let root = self.root.reload(self.store.as_ref()).await?;
+            let version = Version { id: "1".to_owned(), created: Some((self.clock)()), primary: true };
+            let material = crypto::random_key()?;
+            let wrapped = root.wrap_material(&material, &id, &version.id)?;
+            let record = record::new(&self.name, &id, &request.nonce, &request.claim, &version, wrapped, root.check())?;
+            // `false`: a concurrent call with the same nonce was faster; its material is the key's.
+            self.store.create(&record).await?;
+        }
+        let made = self.find_by_nonce(&request.nonce).await?.filter(|key| key.id == id && key.claim().as_ref() == Some(&request.claim));
+        made.ok_or_else(|| Error::Conflict { id, detail: "its nonce was used for another key".to_owned() })
     }
 
     async fn find_by_nonce(&self, nonce: &str) -> Result<Option<Key>, Error> {
         record::check_nonce(nonce)?;
         let record = self.store.read(&record::name(nonce)).await?;
-        record.filter(|record| record::provider(record) == Some(&self.uid)).map(|record| record::describe(&record)).transpose()
+        record.filter(|record| record::provider(record) == Some(&self.name)).map(|record| record::describe(&record)).transpose()
     }
 
     async fn find_retained(&self, claim: &Claim) -> Result<Vec<Key>, Error> {
-        let records = self.store.list(&record::of_owner(&self.uid, claim)).await?;
+        let records = self.store.list(&record::of_owner(&self.name, claim)).await?;
         let keys: Vec<Key> = records.iter().map(record::describe).collect::<Result<_, _>>()?;
         // Labels are digests; the claim itself decides.
         let same = |key: &Key| {
@@ -118,7 +121,7 @@ impl Provider for Local {
         let mut record = self.load(id).await?;
         let found = record::describe(&record)?.claim();
         if found.as_ref() != expected {
-            let holder = found.map_or("nobody".to_owned(), |c| format!("EncryptionKey {}/{} (UID {})", c.namespace, c.name, c.owner_uid));
+            let holder = found.map_or_else(|| "nobody".to_owned(), |c| format!("EncryptionKey {}/{} (UID {})", c.namespace, c.name, c.owner_uid));
             return Err(Error::Conflict { id: id.to_owned(), detail: format!("it is claimed by {holder}") });
         }
         if record::tag(&mut record, tags)? {

@@ -11,7 +11,7 @@ use crate::{Claim, Error, Key, State, Version};
 const PROVIDER_LABEL: &str = "kustody.dev/local-provider";
 const ROOT_LABEL: &str = "kustody.dev/local-root";
 const OWNER_LABEL: &str = "kustody.dev/local-owner";
-const PROVIDER: &str = "kustody.dev/provider-uid";
+const PROVIDER: &str = "kustody.dev/provider";
 const ID: &str = "kustody.dev/key-id";
 const STATE: &str = "kustody.dev/key-state";
 const TAGS: &str = "kustody.dev/key-tags";
@@ -28,8 +28,8 @@ pub(super) fn name(nonce: &str) -> String {
     format!("kustody-key-{nonce}")
 }
 
-pub(super) fn root_name(provider_uid: &str) -> String {
-    format!("kustody-root-{}", short(provider_uid))
+pub(super) fn root_name(provider: &str) -> String {
+    format!("kustody-root-{}", short(provider))
 }
 
 pub(super) fn id_of(claim: &Claim, nonce: &str) -> String {
@@ -40,21 +40,21 @@ pub(super) fn version_entry(version: &str) -> String {
     format!("version-{version}")
 }
 
-pub(super) fn of_provider(uid: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(PROVIDER_LABEL.to_owned(), short(uid))])
+pub(super) fn of_provider(provider: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(PROVIDER_LABEL.to_owned(), short(provider))])
 }
 
-pub(super) fn root_labels(uid: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(ROOT_LABEL.to_owned(), short(uid))])
+pub(super) fn root_labels(provider: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(ROOT_LABEL.to_owned(), short(provider))])
 }
 
-pub(super) fn of_owner(uid: &str, claim: &Claim) -> BTreeMap<String, String> {
+pub(super) fn of_owner(provider: &str, claim: &Claim) -> BTreeMap<String, String> {
     let owner = short(&format!("{}/{}/{}", claim.cluster, claim.namespace_uid, claim.name));
-    of_provider(uid).into_iter().chain([(OWNER_LABEL.to_owned(), owner)]).collect()
+    of_provider(provider).into_iter().chain([(OWNER_LABEL.to_owned(), owner)]).collect()
 }
 
 pub(super) fn new(
-    provider_uid: &str,
+    provider: &str,
     id: &str,
     nonce: &str,
     claim: &Claim,
@@ -63,7 +63,7 @@ pub(super) fn new(
     root_check: &str,
 ) -> Result<Record, Error> {
     let annotations = [
-        (PROVIDER, provider_uid.to_owned()),
+        (PROVIDER, provider.to_owned()),
         (ID, id.to_owned()),
         (STATE, json(&State::Enabled)?),
         (TAGS, json(&claim.to_tags())?),
@@ -73,7 +73,7 @@ pub(super) fn new(
     Ok(Record {
         name: name(nonce),
         revision: String::new(),
-        labels: of_owner(provider_uid, claim),
+        labels: of_owner(provider, claim),
         annotations: annotations.map(|(name, value)| (name.to_owned(), value)).into(),
         data: BTreeMap::from([(version_entry(&version.id), wrapped)]),
     })
@@ -112,8 +112,8 @@ pub(super) fn tag(record: &mut Record, tags: &BTreeMap<String, String>) -> Resul
     if after == before {
         return Ok(false);
     }
-    if let (Some(claim), Some(uid)) = (Claim::from_tags(&after), provider(record).cloned()) {
-        record.labels.extend(of_owner(&uid, &claim));
+    if let (Some(claim), Some(provider)) = (Claim::from_tags(&after), provider(record).cloned()) {
+        record.labels.extend(of_owner(&provider, &claim));
     }
     record.annotations.insert(TAGS.to_owned(), json(&after)?);
     Ok(true)

@@ -5,13 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kustody_core::secret::SecretBytes;
-use tokio::sync::OnceCell;
 
 use super::{crypto, record};
 use crate::key_store::{KeyStore, Record};
@@ -32,8 +31,8 @@ pub enum RootKeySource {
 /// A root key, loaded at its first use.
 pub(super) struct Root {
     source: RootKeySource,
-    provider_uid: String,
-    loaded: OnceCell<Arc<RootKey>>,
+    provider: String,
+    loaded: RwLock<Option<Arc<RootKey>>>,
 }
 
 /// The root key itself.
@@ -44,29 +43,37 @@ pub(super) struct RootKey {
 }
 
 impl Root {
-    pub(super) fn new(source: RootKeySource, provider_uid: &str) -> Self {
-        Self { source, provider_uid: provider_uid.to_owned(), loaded: OnceCell::new() }
+    pub(super) fn new(source: RootKeySource, provider: &str) -> Self {
+        Self { source, provider: provider.to_owned(), loaded: RwLock::default() }
     }
 
     pub(super) fn is_in_cluster(&self) -> bool {
         self.source == RootKeySource::Generated
     }
 
-    /// Loads the root key, making it if it is a generated one and nothing was ever wrapped.
+    /// The root key as this process knows it; loads it at the first call.
     pub(super) async fn load(&self, store: &dyn KeyStore) -> Result<Arc<RootKey>, Error> {
-        let load = async || match &self.source {
-            RootKeySource::Generated => self.generated(store).await.map(Arc::new),
-            RootKeySource::File(path) => RootKey::from_file(path).map(Arc::new),
-        };
-        self.loaded.get_or_try_init(load).await.map(Arc::clone)
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(root) = loaded { Ok(root) } else { self.reload(store).await }
     }
 
+    /// The root key as it is now, whatever this process knew; what it knew stays if it cannot be read.
+    pub(super) async fn reload(&self, store: &dyn KeyStore) -> Result<Arc<RootKey>, Error> {
+        let root = Arc::new(match &self.source {
+            RootKeySource::Generated => self.generated(store).await?,
+            RootKeySource::File(path) => RootKey::from_file(path)?,
+        });
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&root));
+        Ok(root)
+    }
+
+    /// Reads the generated root key, making it if nothing was ever wrapped.
     async fn generated(&self, store: &dyn KeyStore) -> Result<RootKey, Error> {
-        let name = record::root_name(&self.provider_uid);
+        let name = record::root_name(&self.provider);
         if let Some(found) = store.read(&name).await? {
             return RootKey::from_record(found);
         }
-        if !store.list(&record::of_provider(&self.provider_uid)).await?.is_empty() {
+        if !store.list(&record::of_provider(&self.provider)).await?.is_empty() {
             return Err(Error::Configuration {
                 detail: format!("the generated root key (Secret {name} in the operator's namespace) is gone while keys under it exist; restore that Secret from a backup: without it these keys cannot be used, and a new one would not open them"),
             });
@@ -74,7 +81,7 @@ impl Root {
         let record = Record {
             name: name.clone(),
             revision: String::new(),
-            labels: record::root_labels(&self.provider_uid),
+            labels: record::root_labels(&self.provider),
             annotations: BTreeMap::new(),
             data: BTreeMap::from([(ENTRY.to_owned(), crypto::random_key()?)]),
         };
@@ -122,6 +129,11 @@ impl RootKey {
     /// Tells a root key from another without saying anything of it.
     pub(super) fn check(&self) -> &str {
         &self.check
+    }
+
+    /// Whether the record was wrapped by this root key, as far as it says.
+    pub(super) fn has_wrapped(&self, record: &Record) -> bool {
+        record::root_check(record).is_none_or(|check| *check == self.check)
     }
 
     /// Refuses before anything is decrypted or written when the record was wrapped by another root key.

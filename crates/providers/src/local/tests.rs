@@ -9,12 +9,12 @@ use kustody_core::secret::SecretBytes;
 
 use super::{Local, RootKeySource};
 use crate::key_store::KeyStore;
-use crate::testing::{MemoryStore, cases, context, request};
-use crate::{Error, Provider};
+use crate::testing::{MemoryStore, cases, claim, context, request};
+use crate::{Error, Provider, State};
 
 fn local(store: &Arc<MemoryStore>, source: RootKeySource) -> Local {
     let store: Arc<dyn KeyStore> = Arc::<MemoryStore>::clone(store);
-    Local::new(store, "local", "provider-uid", source, Arc::new(|| Timestamp::UNIX_EPOCH))
+    Local::new(store, "local", source, Arc::new(|| Timestamp::UNIX_EPOCH))
 }
 
 fn fresh() -> (Arc<MemoryStore>, Local) {
@@ -33,6 +33,7 @@ macro_rules! conformance {
 }
 
 conformance!(
+    a_nonce_of_another_claim_is_refused,
     create_is_idempotent_in_its_nonce,
     a_wrapped_value_opens_for_its_context_alone,
     an_absent_key_is_told_apart,
@@ -52,6 +53,7 @@ async fn concurrent_creates_with_one_nonce_make_one_key() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test compares what was opened")]
 async fn a_second_process_opens_what_the_first_wrapped() {
     let (store, first) = fresh();
     let key = first.create_key(&request("nonce0002", "a")).await.unwrap();
@@ -64,7 +66,7 @@ async fn a_second_process_opens_what_the_first_wrapped() {
 async fn a_lost_root_key_is_never_replaced() {
     let (store, first) = fresh();
     first.create_key(&request("nonce0003", "a")).await.unwrap();
-    let root = store.names().into_iter().find(|name| name.starts_with("kustody-root-")).unwrap();
+    let root = root_record(&store);
     store.remove(&root);
     let error = local(&store, RootKeySource::Generated).create_key(&request("nonce0004", "b")).await.unwrap_err();
     assert!(error.to_string().contains("restore that Secret"), "{error}");
@@ -82,6 +84,97 @@ async fn a_record_moved_to_another_key_does_not_open() {
     store.tamper(&stolen);
     let error = provider.unwrap("vision/b/nonce0006", &wrapped.ciphertext, &context("x")).await.err().unwrap();
     assert!(error.to_string().contains("altered or moved"), "{error}");
+}
+
+#[tokio::test]
+async fn an_id_that_cannot_be_ours_is_absent_and_never_part_of_a_request() {
+    let (store, provider) = fresh();
+    provider.create_key(&request("nonce0008", "a")).await.unwrap();
+    for id in ["vision/a/nonce0008?x=y", "vision/a/nonce0008%2F..%2Fx", "vision/b/nonce0008", "other/a/nonce0008", "nonce0008", "", "vision/a/"] {
+        let error = provider.describe_key(id).await.unwrap_err();
+        assert!(matches!(error, Error::NotFound { .. }), "{id}: {error}");
+    }
+    assert!(store.reads().iter().all(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')), "{:?}", store.reads());
+}
+
+#[tokio::test]
+async fn no_key_is_made_under_a_root_key_that_only_this_process_still_holds() {
+    let (store, provider) = fresh();
+    let key = provider.create_key(&request("nonce0009", "a")).await.unwrap();
+    store.remove(&root_record(&store));
+    for error in [provider.create_key(&request("nonce0010", "b")).await.err(), provider.probe().await.err()] {
+        assert!(error.unwrap().to_string().contains("restore that Secret"));
+    }
+    // What runs goes on: the root key that made the key is still in memory.
+    provider.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_provider_applied_again_finds_its_keys_and_another_s_are_not_its_own() {
+    let (store, first) = fresh();
+    let key = first.create_key(&request("nonce0011", "a")).await.unwrap();
+    assert_eq!(local(&store, RootKeySource::Generated).describe_key(&key.id).await.unwrap(), key);
+    let port: Arc<dyn KeyStore> = Arc::<MemoryStore>::clone(&store);
+    let other = Local::new(port, "other", RootKeySource::Generated, Arc::new(|| Timestamp::UNIX_EPOCH));
+    assert!(matches!(other.describe_key(&key.id).await, Err(Error::NotFound { .. })));
+    assert_eq!(other.find_by_nonce("nonce0011").await.unwrap(), None);
+    assert!(matches!(other.create_key(&request("nonce0011", "a")).await, Err(Error::Conflict { .. })));
+}
+
+fn root_record(store: &MemoryStore) -> String {
+    store.names().into_iter().find(|name| name.starts_with("kustody-root-")).unwrap()
+}
+
+#[tokio::test]
+async fn a_root_key_file_put_right_needs_no_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(MemoryStore::default());
+    let key = local(&store, file(directory.path(), 0o600, &[1; 32])).create_key(&request("nonce0012", "a")).await.unwrap();
+    let provider = local(&store, file(directory.path(), 0o600, &[2; 32]));
+    assert!(provider.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.is_err());
+    file(directory.path(), 0o600, &[1; 32]);
+    provider.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disabled_key_neither_wraps_nor_unwraps() {
+    let (store, provider) = fresh();
+    let key = provider.create_key(&request("nonce0013", "a")).await.unwrap();
+    let wrapped = provider.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.unwrap();
+    let mut record = store.read("kustody-key-nonce0013").await.unwrap().unwrap();
+    record.annotations.insert("kustody.dev/key-state".to_owned(), "\"Disabled\"".to_owned());
+    store.tamper(&record);
+    let errors = [
+        provider.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.err(),
+        provider.unwrap(&key.id, &wrapped.ciphertext, &context("x")).await.err(),
+    ];
+    for error in errors {
+        let error = error.unwrap();
+        assert!(matches!(error, Error::State { state: State::Disabled, .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_the_store_makes_no_second_key() {
+    let (store, provider) = fresh();
+    store.lose_the_answer_of_the_next_create_of("kustody-key-");
+    let error = provider.create_key(&request("nonce0014", "a")).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    let key = provider.create_key(&request("nonce0014", "a")).await.unwrap();
+    assert_eq!(provider.find_retained(&claim("a", "owner-1")).await.unwrap(), vec![key]);
+}
+
+#[tokio::test]
+async fn an_unreadable_annotation_names_the_secret_and_the_remedy() {
+    let (store, provider) = fresh();
+    let key = provider.create_key(&request("nonce0015", "a")).await.unwrap();
+    let mut record = store.read("kustody-key-nonce0015").await.unwrap().unwrap();
+    record.annotations.remove("kustody.dev/key-versions");
+    store.tamper(&record);
+    let error = provider.describe_key(&key.id).await.unwrap_err().to_string();
+    for part in ["Secret kustody-key-nonce0015", "kustody.dev/key-versions", "restore it from a backup"] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 fn file(directory: &Path, mode: u32, bytes: &[u8]) -> RootKeySource {
