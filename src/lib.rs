@@ -9,5 +9,6 @@ pub mod broker;
 pub mod config;
 pub mod controllers;
 pub mod k8s;
+pub mod root_key;
 pub mod runtime;
 pub mod webhook;

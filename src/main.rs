@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kustody::app;
 use kustody::args::{Args, Command};
+use kustody::{app, root_key};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -23,7 +23,8 @@ async fn main() -> ExitCode {
     }
     let result: Result<(), Box<dyn std::error::Error>> = match args.command {
         Command::Run(run) => app::run(run.into_config()).await.map_err(Into::into),
-        Command::InstallRootKey(_) | Command::Check(_) => Err("not wired yet".into()),
+        Command::InstallRootKey(args) => root_key::install(&args.from, &args.to).map_err(Into::into),
+        Command::Check(_) => Err("not wired yet".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
