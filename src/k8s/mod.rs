@@ -1,3 +1,5 @@
-//! A thin layer over kube: caches, and the only place that patches.
+//! A thin layer over kube: caches, the only place that patches, and the ports that providers need.
 
 pub mod cache;
+pub mod key_store;
+pub mod providers;

@@ -1,0 +1,102 @@
+//! The local provider's records as Secrets in the operator's namespace.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::{Api, Client, ResourceExt};
+use kustody_api::names::LOCAL_KEY_LABEL;
+use kustody_core::secret::SecretBytes;
+use kustody_providers::Error;
+use kustody_providers::key_store::{KeyStore, Record};
+
+#[cfg(test)]
+mod tests;
+
+/// A [`KeyStore`] over Secrets; every read is live.
+///
+/// Requires in the operator's namespace: `secrets: get, list, create, update` (the broker: `get, list`).
+pub struct Secrets(Api<Secret>);
+
+impl Secrets {
+    /// The store in `namespace`.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self(Api::namespaced(client, namespace))
+    }
+}
+
+#[async_trait]
+impl KeyStore for Secrets {
+    async fn read(&self, name: &str) -> Result<Option<Record>, Error> {
+        Ok(self.0.get_opt(name).await.map_err(|error| failed("read", name, &error))?.map(into_record))
+    }
+
+    async fn create(&self, record: &Record) -> Result<bool, Error> {
+        match self.0.create(&PostParams::default(), &from_record(record)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            Err(error) => Err(failed("create", &record.name, &error)),
+        }
+    }
+
+    async fn replace(&self, record: &Record) -> Result<(), Error> {
+        let conflict = |detail: &str| Error::Conflict { id: record.name.clone(), detail: detail.to_owned() };
+        if record.revision.is_empty() {
+            // Without a revision the API server would overwrite whatever is there.
+            return Err(conflict("it was never read, so it cannot be replaced"));
+        }
+        match self.0.replace(&record.name, &PostParams::default(), &from_record(record)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Err(conflict("its Secret was written by another")),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Err(conflict("its Secret was deleted by another")),
+            Err(error) => Err(failed("write", &record.name, &error)),
+        }
+    }
+
+    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {
+        let selector = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+        let found = self.0.list(&ListParams::default().labels(&selector)).await.map_err(|error| failed("list", &selector, &error))?;
+        Ok(found.items.into_iter().map(into_record).collect())
+    }
+}
+
+fn failed(operation: &'static str, name: &str, error: &kube::Error) -> Error {
+    match error {
+        kube::Error::Api(status) if status.is_forbidden() => Error::Denied {
+            operation,
+            id: format!("Secret {name}"),
+            detail: "the operator's Role in its own namespace lacks this right on secrets".to_owned(),
+        },
+        // The error of a Secret's request names the request, never the body.
+        _ => Error::Unavailable { operation, detail: format!("Secret {name}: {error}") },
+    }
+}
+
+fn into_record(secret: Secret) -> Record {
+    Record {
+        name: secret.name_any(),
+        revision: secret.resource_version().unwrap_or_default(),
+        labels: secret.labels().clone(),
+        annotations: secret.annotations().clone(),
+        data: secret.data.unwrap_or_default().into_iter().map(|(name, ByteString(value))| (name, SecretBytes::new(value))).collect(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is stored is ciphertext, or the generated root key, which is the stated exception")]
+fn from_record(record: &Record) -> Secret {
+    let ours = [("app.kubernetes.io/managed-by".to_owned(), "kustody".to_owned()), (LOCAL_KEY_LABEL.to_owned(), "true".to_owned())];
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(record.name.clone()),
+            resource_version: Some(record.revision.clone()).filter(|revision| !revision.is_empty()),
+            labels: Some(record.labels.clone().into_iter().chain(ours).collect()),
+            annotations: Some(record.annotations.clone()),
+            ..ObjectMeta::default()
+        },
+        type_: Some("kustody.dev/local-key".to_owned()),
+        data: Some(record.data.iter().map(|(name, value)| (name.clone(), ByteString(value.expose().to_vec()))).collect()),
+        ..Secret::default()
+    }
+}
