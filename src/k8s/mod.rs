@@ -1,5 +1,8 @@
 //! A thin layer over kube: caches, the only place that patches, and the ports that providers need.
 
+pub mod backoff;
 pub mod cache;
+pub mod events;
 pub mod key_store;
 pub mod providers;
+pub mod status;

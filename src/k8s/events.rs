@@ -1,0 +1,42 @@
+//! Events: one for each distinct message, and a failure to publish is only logged.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+/// The API server refuses longer notes.
+const MAX_NOTE: usize = 1000;
+
+/// Publishes events in the name of one controller.
+#[derive(Clone)]
+pub struct Events {
+    client: Client,
+    controller: &'static str,
+}
+
+impl Events {
+    /// For the controller of this name.
+    pub fn new(client: Client, controller: &'static str) -> Self {
+        Self { client, controller }
+    }
+
+    /// Tells people of `object` that something happened. Requires: `events.k8s.io/events: create, patch`.
+    pub async fn publish(&self, object: &ObjectReference, warning: bool, reason: &str, action: &str, note: &str) {
+        let mut end = note.len().min(MAX_NOTE);
+        while !note.is_char_boundary(end) {
+            end -= 1;
+        }
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.to_owned(),
+            note: Some(note[..end].to_owned()),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        // A recorder aggregates without looking at the note: a new one for each note, or people read the first message for ever.
+        let recorder = Recorder::new(self.client.clone(), Reporter::from(self.controller));
+        if let Err(error) = recorder.publish(&event, object).await {
+            tracing::warn!(%error, reason, "unable to publish an event");
+        }
+    }
+}
