@@ -1,1 +1,3 @@
-//! (in work)
+//! The controller role: one replica acts, the others wait for its lease.
+
+pub mod context;
