@@ -91,7 +91,8 @@ struct Kind {
 
 impl Reconciles {
     fn new(metrics: &Metrics) -> Self {
-        let seconds = Family::new_with_constructor(|| Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]));
+        let histogram: fn() -> Histogram = || Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]);
+        let seconds = Family::new_with_constructor(histogram);
         Self {
             total: metrics.register("reconcile", "Passes over one object", Family::default()),
             seconds: metrics.register("reconcile_seconds", "Duration of passes over one object", seconds),
