@@ -30,6 +30,8 @@ pub enum Reason {
     ProviderNotReady,
     /// The provider did not answer.
     ProviderUnavailable,
+    /// The provider refuses us.
+    ProviderRefuses,
     /// `access` of the provider has no line that allows this.
     AccessDenied,
     /// An earlier key of this object's name was retained.
