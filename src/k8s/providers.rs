@@ -1,21 +1,19 @@
 //! From a `KeyProvider` object to the connection that it describes.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use kube::{Client, ResourceExt};
 use kustody_api::KeyProvider;
-use kustody_api::key_provider::RootKey;
 use kustody_providers::{Error, Provider};
 use tokio::sync::Mutex;
 
-use super::key_store::Secrets;
 use crate::runtime::clock::Clock;
 
 /// Makes providers and keeps them as long as their object does not change.
 ///
-/// Requires what [`Secrets`] requires, for `local`.
+/// Requires what [`super::key_store::Secrets`] requires, for `local`.
+#[cfg_attr(not(feature = "local"), expect(dead_code, reason = "what the embedded KMS alone needs"))]
 pub struct Providers {
     client: Client,
     namespace: String,
@@ -50,11 +48,15 @@ impl Providers {
 
     #[cfg(feature = "local")]
     fn make(&self, object: &KeyProvider) -> Result<Arc<dyn Provider>, Error> {
+        use kustody_api::key_provider::RootKey;
         use kustody_providers::local::{Local, RootKeySource};
+
+        use super::key_store::Secrets;
+
         let Some(local) = &object.spec.local else { return Err(unavailable(object)) };
         let source = match &local.root_key {
             None | Some(RootKey { generated: Some(_), .. }) => RootKeySource::Generated,
-            Some(RootKey { file: Some(file), .. }) => RootKeySource::File(PathBuf::from(&file.path)),
+            Some(RootKey { file: Some(file), .. }) => RootKeySource::File(file.path.clone().into()),
             Some(_) => {
                 return Err(Error::Configuration {
                     detail: format!("KeyProvider {}: spec.local.rootKey names neither generated nor file; name one of them", object.name_any()),
