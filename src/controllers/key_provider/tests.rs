@@ -1,0 +1,86 @@
+//! Passes over a `KeyProvider` against an API server in this process.
+
+use std::sync::Mutex;
+
+use axum::http::{Method, Request, Response};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::args::{Args, Command};
+use crate::runtime::clock::SystemClock;
+use crate::runtime::process::Process;
+
+type Writes = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// An API server that holds no Secret (or forbids them), and takes every write.
+fn context(secrets: u16) -> (Arc<Context>, Writes) {
+    let writes = Writes::default();
+    let log = Arc::clone(&writes);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let log = Arc::clone(&log);
+        async move {
+            let (parts, body) = request.into_parts();
+            let path = parts.uri.path().to_owned();
+            let body: Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap_or_default();
+            let (code, answer) = if path.contains("/secrets") {
+                (secrets, json!({"kind": "Status", "status": "Failure", "code": secrets, "reason": "Forbidden", "message": "no"}))
+            } else {
+                (200, if parts.method == Method::PATCH { json!(object(1)) } else { body.clone() })
+            };
+            if parts.method != Method::GET {
+                log.lock().unwrap().push((path, body));
+            }
+            Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+        }
+    });
+    let args = ["kustody", "run", "--role", "controller", "--namespace", "kustody-system", "--agent-image", "agent:1", "--audit-volume", "empty-dir"];
+    let Command::Run(run) = <Args as clap::Parser>::parse_from(args).command else { panic!("not run") };
+    let process = Process::new(Arc::new(SystemClock));
+    (Arc::new(Context::new(Client::new(service, "default"), Arc::new(run.into_config()), &process)), writes)
+}
+
+fn object(generation: i64) -> KeyProvider {
+    let value = json!({
+        "apiVersion": "kustody.dev/v1alpha1",
+        "kind": "KeyProvider",
+        "metadata": {"name": "main", "uid": "u", "resourceVersion": "7", "generation": generation},
+        "spec": {"local": {}},
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+fn notes(writes: &Writes) -> Vec<String> {
+    let writes = writes.lock().unwrap();
+    writes.iter().filter(|(path, _)| path.contains("/events")).map(|(_, body)| format!("{} {}", body["type"], body["note"])).collect()
+}
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_asked_is_not_ready_with_the_cause_and_an_event() {
+    let (context, writes) = context(403);
+    let next = reconcile(Arc::new(object(1)), Arc::clone(&context)).await.unwrap();
+    assert_eq!(next, Next::Retry);
+    let (path, status) = writes.lock().unwrap()[0].clone();
+    assert_eq!(path, "/apis/kustody.dev/v1alpha1/keyproviders/main/status");
+    assert_eq!(status["metadata"]["resourceVersion"], "7");
+    let ready = status["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap().clone();
+    assert_eq!((ready["status"].as_str(), ready["reason"].as_str()), (Some("False"), Some("ProviderRefuses")));
+    assert!(ready["message"].as_str().unwrap().contains("lacks this right on secrets"), "{ready}");
+    let notes = notes(&writes);
+    assert!(notes.iter().any(|note| note.starts_with("\"Warning\"") && note.contains("lacks this right")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("emptyDir")), "{notes:?}");
+}
+
+#[tokio::test]
+async fn a_second_pass_that_sees_the_same_writes_and_tells_nothing() {
+    let (context, writes) = context(403);
+    reconcile(Arc::new(object(1)), Arc::clone(&context)).await.unwrap();
+    let mut written = writes.lock().unwrap()[0].1["status"].clone();
+    written.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    let mut again = object(1);
+    again.status = Some(serde_json::from_value(written).unwrap());
+    writes.lock().unwrap().clear();
+    reconcile(Arc::new(again), context).await.unwrap();
+    assert!(writes.lock().unwrap().is_empty(), "{:?}", writes.lock().unwrap());
+}
