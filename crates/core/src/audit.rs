@@ -1,5 +1,7 @@
 //! Audit records and the chain that makes an altered or missing one visible.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -202,7 +204,6 @@ fn hash(record: &Record) -> String {
     let mut digest = Sha256::new();
     digest.update(LABEL);
     digest.update(record.to_line().as_bytes());
-    use std::fmt::Write as _;
     digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -215,12 +216,12 @@ mod tests {
 
     use super::{Broken, Chain, Draft, Event, Record, verify};
 
-    fn lines(count: usize) -> Vec<String> {
+    fn lines(count: i64) -> Vec<String> {
         let mut chain = Chain::default();
         (0..count)
             .map(|i| {
                 let draft = Draft {
-                    time: Timestamp::from_second(1_700_000_000 + i as i64).unwrap(),
+                    time: Timestamp::from_second(1_700_000_000 + i).unwrap(),
                     event: Event::Release,
                     subject: None,
                     items: Vec::new(),

@@ -10,6 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::secret::SecretBytes;
 
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at what they made")]
+mod tests;
+
 /// The audience of the token that an agent (or the controller, for `/v1/inspect`) presents to the broker.
 pub const AUDIENCE: &str = "broker.kustody.dev";
 /// The name that the broker's certificate carries, whatever address it is reached by.

@@ -173,7 +173,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let (part, rest) = self.rest.split_at_checked(length).ok_or(self.refuse("it is truncated"))?;
+        let (part, rest) = self.rest.split_at_checked(length).ok_or_else(|| self.refuse("it is truncated"))?;
         self.rest = rest;
         Ok(part)
     }

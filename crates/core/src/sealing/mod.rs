@@ -15,6 +15,7 @@ use crate::secret::SecretBytes;
 
 pub mod format;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at what they made")]
 mod tests;
 
 pub use format::{Header, KeyDocument, SealedValue};
