@@ -1,0 +1,103 @@
+//! The command line; its help is the manual of the plugin.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::names::{BindingName, KeyReference, SecretName};
+
+const LATER: &str = "\
+In later releases: explain, doctor, reseal, rotate, keys. In this one, `kubectl describe` of a SecretBinding, an EncryptionKey
+or the controller of a denied pod says what is missing.";
+
+const SEAL_HELP: &str = "\
+Examples:
+  # seal standard input for the secret `hf` of the binding `trainer` in namespace `vision`
+  printf %s \"$TOKEN\" | kubectl kustody seal --key vision/team-key --binding trainer --secret hf
+
+  # without a cluster: fetch the public key document once, seal wherever you like
+  kubectl -n vision get encryptionkey team-key -o jsonpath='{.status.sealingKey.document}' > team-key.doc
+  kubectl kustody seal --key-document team-key.doc --binding trainer --secret db --file db.json
+
+  # an entry for spec.secrets of the SecretBinding
+  kubectl kustody seal --key vision/team-key --binding trainer --secret hf --file token -o yaml
+
+A sealed value opens only in the namespace of its key, in the binding and under the secret name that it was sealed for;
+whoever renames one of them seals again. It may live in git. The SecretBinding need not exist yet.
+The value is read from standard input or a file, never from an argument, which other users of the machine could see.
+
+Exit codes: 0 sealed; 1 the value or the key document cannot be used; 2 wrong command line;
+3 the key could not be read from the cluster, or it is not ready.";
+
+/// Keys and secrets of ML workloads, from your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-kustody", bin_name = "kubectl kustody", version, about, after_help = LATER)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Seal a value for one secret of one SecretBinding; the result may live in git.
+    Seal(SealArgs),
+}
+
+/// Settings of `seal`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SEAL_HELP)]
+pub(crate) struct SealArgs {
+    /// EncryptionKey to seal for; its key document is read from the cluster, which takes `get` on encryptionkeys.
+    #[arg(long, value_name = "NAMESPACE/NAME", required_unless_present = "key_document", conflicts_with = "key_document")]
+    pub(crate) key: Option<KeyReference>,
+    /// File with a key document (`status.sealingKey.document` of an EncryptionKey); no cluster is asked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_document: Option<PathBuf>,
+    /// Name of the SecretBinding that will hold the value.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) binding: BindingName,
+    /// Name of the secret in that binding (spec.secrets[].name).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secret: SecretName,
+    /// Read the value from this file in place of standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Remove one line end from the end of the value. Without it the bytes are sealed as they are.
+    #[arg(long)]
+    pub(crate) strip_newline: bool,
+    /// Seal a value without any bytes, which is refused otherwise: it mostly means that the command before the pipe failed.
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
+    /// What to print: the sealed value alone, or an entry for spec.secrets.
+    #[arg(short, long, value_enum, default_value_t = Output::Value)]
+    pub(crate) output: Output,
+    /// kubeconfig file; absent: $KUBECONFIG, else ~/.kube/config, else the pod's own service account.
+    #[arg(long, value_name = "FILE", conflicts_with = "key_document")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; absent: its current one.
+    #[arg(long, value_name = "NAME", conflicts_with = "key_document")]
+    pub(crate) context: Option<String>,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// One base64url line.
+    Value,
+    /// An entry for spec.secrets of the SecretBinding.
+    Yaml,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Args;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}
