@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
 
 use crate::config::Config;
 use crate::k8s::backoff::{Backoff, jittered};
@@ -45,6 +47,7 @@ pub struct Context {
     pub process: Process,
     /// PEM of our certificate authority, once `certificates` has it.
     pub authority: ArcSwapOption<String>,
+    cluster: OnceCell<String>,
 }
 
 impl Context {
@@ -55,9 +58,19 @@ impl Context {
             metrics: Reconciles::new(&process.metrics),
             process: process.clone(),
             authority: ArcSwapOption::empty(),
+            cluster: OnceCell::new(),
             client,
             config,
         }
+    }
+
+    /// The customary id of the cluster: the UID of `kube-system`. Requires: `namespaces: get`.
+    pub async fn cluster(&self) -> Result<String, kube::Error> {
+        let read = async || {
+            let namespace = Api::<Namespace>::all(self.client.clone()).get("kube-system").await?;
+            Ok(namespace.uid().unwrap_or_default())
+        };
+        self.cluster.get_or_try_init(read).await.cloned()
     }
 
     /// Now, as conditions hold it.

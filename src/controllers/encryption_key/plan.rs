@@ -1,0 +1,203 @@
+//! What may be done with a key: pure decisions over facts that were read live.
+
+use kube::core::SelectorExt;
+use kube::core::Selector;
+use kustody_api::encryption_key::{Adopt, EncryptionKeySpec};
+use kustody_api::key_provider::{Access, AdoptOperation, KeyProvider};
+use kustody_api::Reason;
+use kustody_core::pattern::Pattern;
+use kustody_core::sealing::KeyDocument;
+use kustody_providers::{Claim, Key, State};
+use kube::ResourceExt;
+
+use super::verdict::Verdict;
+
+/// What the API server said, live, before anything is decided.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Labels of the key's namespace.
+    pub namespace_labels: std::collections::BTreeMap<String, String>,
+    /// What the key's claim is, or will be.
+    pub claim: Claim,
+    /// The provider that the spec names.
+    pub provider: Option<KeyProvider>,
+}
+
+/// What is to be done first; nothing here needed a call to the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The object holds this key: see whether it is still what it should be.
+    Hold(String),
+    /// Take this key over.
+    Adopt(String),
+    /// Make a key, unless an earlier one was retained.
+    Create,
+}
+
+/// Decides what a pass begins with, from the spec, the key id that the object holds, and the access lines.
+pub fn start(spec: &EncryptionKeySpec, held: Option<&str>, facts: &Facts) -> Result<Start, Verdict> {
+    let name = &spec.provider_ref.name;
+    let Some(provider) = &facts.provider else {
+        return Err(Verdict::new(
+            Reason::ProviderNotFound,
+            format!("spec.providerRef: KeyProvider {name} does not exist; create it or correct the name"),
+        ));
+    };
+    if let (Some(held), Some(Adopt { key_id, .. })) = (held, &spec.adopt)
+        && held != key_id
+    {
+        return Err(Verdict::new(
+            Reason::KeyIdMismatch,
+            format!("spec.adopt.keyId is {key_id}, but this EncryptionKey holds key {held} and never changes its key; set spec.adopt.keyId to {held} or remove spec.adopt"),
+        ));
+    }
+    match (held, &spec.adopt) {
+        (Some(held), _) => may_use(held, provider, facts).map(|()| Start::Hold(held.to_owned())),
+        (None, Some(adopt)) => may_use(&adopt.key_id, provider, facts).map(|()| Start::Adopt(adopt.key_id.clone())),
+        (None, None) if lines(provider, facts).any(|line| line.create_keys == Some(true)) => Ok(Start::Create),
+        (None, None) => Err(Verdict::new(
+            Reason::AccessDenied,
+            format!(
+                "KeyProvider {name}: no line of spec.access that selects namespace {} has createKeys: true; ask whoever keeps the provider for one",
+                facts.claim.namespace
+            ),
+        )),
+    }
+}
+
+/// Lines of `access` that select the key's namespace.
+fn lines<'a>(provider: &'a KeyProvider, facts: &'a Facts) -> impl Iterator<Item = &'a Access> {
+    provider.spec.access.iter().filter(|line| {
+        // A selector that cannot be read selects nothing.
+        Selector::try_from(line.namespaces.clone()).is_ok_and(|selector| selector.matches(&facts.namespace_labels))
+    })
+}
+
+/// Whether the first segment of the id is the namespace's own; the claim then decides.
+fn is_own(id: &str, facts: &Facts) -> bool {
+    id.split_once('/').is_some_and(|(first, _)| first == facts.claim.namespace)
+}
+
+fn has_line(id: &str, provider: &KeyProvider, facts: &Facts) -> bool {
+    lines(provider, facts).flat_map(|line| &line.adopt).any(|adopt| {
+        adopt.operations.contains(&AdoptOperation::Use)
+            && adopt.ids.iter().any(|pattern| Pattern::parse(pattern).is_ok_and(|pattern| pattern.matches(&facts.claim.namespace, id)))
+    })
+}
+
+fn may_use(id: &str, provider: &KeyProvider, facts: &Facts) -> Result<(), Verdict> {
+    if is_own(id, facts) || has_line(id, provider, facts) { Ok(()) } else { Err(denied(id, provider, facts, "")) }
+}
+
+fn denied(id: &str, provider: &KeyProvider, facts: &Facts, why: &str) -> Verdict {
+    Verdict::new(
+        Reason::AccessDenied,
+        format!(
+            "KeyProvider {}: no line of spec.access that selects namespace {} has an adopt entry with operation Use whose ids match {id}{why}; ask whoever keeps the provider for one",
+            provider.name_any(),
+            facts.claim.namespace
+        ),
+    )
+}
+
+/// Whether a key that was found may be taken over; `lives` tells whether the object that claims it still exists.
+pub fn adopt(key: &Key, lives: bool, facts: &Facts) -> Result<(), Verdict> {
+    let Some(provider) = &facts.provider else { return Err(Verdict::new(Reason::ProviderNotFound, "the KeyProvider does not exist")) };
+    let claim = key.claim();
+    let ours = claim.as_ref().is_some_and(|claim| claim.cluster == facts.claim.cluster && claim.namespace_uid == facts.claim.namespace_uid);
+    if !ours && !has_line(&key.id, provider, facts) {
+        let why = if is_own(&key.id, facts) { " (the key belongs to an earlier namespace of this name)" } else { "" };
+        return Err(denied(&key.id, provider, facts, why));
+    }
+    if let Some(claim) = claim.filter(|claim| lives && claim.owner_uid != facts.claim.owner_uid) {
+        return Err(Verdict::new(
+            Reason::Conflict,
+            format!("spec.adopt.keyId: key {} belongs to EncryptionKey {}/{}, which still exists; one key has one EncryptionKey: delete that one first", key.id, claim.namespace, claim.name),
+        ));
+    }
+    usable(key)
+}
+
+/// Whether the key that the object holds is still its own and usable.
+pub fn hold(key: &Key, facts: &Facts) -> Result<(), Verdict> {
+    match key.claim() {
+        Some(claim) if claim == facts.claim => usable(key),
+        Some(claim) => Err(Verdict::new(
+            Reason::Conflict,
+            format!("key {} is now claimed by EncryptionKey {}/{} (UID {}) of cluster {}; one key has one EncryptionKey", key.id, claim.namespace, claim.name, claim.owner_uid, claim.cluster),
+        )),
+        None => Err(Verdict::new(
+            Reason::Conflict,
+            format!("key {} lost the tags that say whose it is; restore them at the provider", key.id),
+        )),
+    }
+}
+
+fn usable(key: &Key) -> Result<(), Verdict> {
+    let (found, remedy) = match key.state {
+        State::Enabled => return Ok(()),
+        State::Pending => ("still being made", "this is retried"),
+        State::Disabled => ("disabled", "enable it at the provider"),
+        State::PendingDeletion => ("scheduled for deletion", "cancel the deletion at the provider while its window lasts"),
+        State::Destroyed => {
+            return Err(Verdict::new(
+                Reason::KeyNotFound,
+                format!("key {} was destroyed at the provider; what was sealed under it cannot be opened any more. Kustody never makes a new key in its place: make another EncryptionKey", key.id),
+            ));
+        }
+        State::Unavailable => ("unavailable", "see the provider's own status"),
+    };
+    Err(Verdict::new(Reason::KeyNotUsable, format!("key {} is {found}, and this EncryptionKey did not ask for that; {remedy}", key.id)))
+}
+
+/// What an earlier life of the object left at the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// Nothing: a key may be made.
+    None,
+    /// This object's own key, whose id its status lost.
+    Own(Key),
+}
+
+/// Decides over the keys that carry the object's cluster, namespace UID and name.
+pub fn retained(mut found: Vec<Key>, facts: &Facts) -> Result<Earlier, Verdict> {
+    found.retain(|key| key.state != State::Destroyed);
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    if let Some(own) = found.iter().position(|key| key.claim().as_ref() == Some(&facts.claim)) {
+        return Ok(Earlier::Own(found.swap_remove(own)));
+    }
+    if found.is_empty() {
+        return Ok(Earlier::None);
+    }
+    let ids: Vec<&str> = found.iter().map(|key| key.id.as_str()).collect();
+    let choice = if let [id] = ids[..] {
+        format!("add spec.adopt.keyId: {id}")
+    } else {
+        format!("add spec.adopt.keyId with one of {}", ids.join(", "))
+    };
+    Err(Verdict::new(
+        Reason::RetainedKeyFound,
+        format!("an earlier EncryptionKey {}/{} left its key behind, and no new one is made in its place; to take it back, {choice}; to begin anew, use another name", facts.claim.namespace, facts.claim.name),
+    ))
+}
+
+/// Reads the key documents of `spec.adopt` and checks that their seeds can be unwrapped for this object.
+pub fn documents(adopt: Option<&Adopt>, held: &str, facts: &Facts) -> Result<Vec<KeyDocument>, Verdict> {
+    let lines = adopt.map(|adopt| adopt.sealing_keys.as_slice()).unwrap_or_default();
+    lines.iter().enumerate().map(|(i, line)| document(i, line, held, facts)).collect()
+}
+
+fn document(i: usize, line: &str, held: &str, facts: &Facts) -> Result<KeyDocument, Verdict> {
+    let refuse = |rule: String| Verdict::new(Reason::InvalidSpec, format!("spec.adopt.sealingKeys[{i}]: {rule}"));
+    let document = KeyDocument::parse(line).map_err(|error| refuse(error.to_string()))?;
+    if document.namespace != facts.claim.namespace || document.key != facts.claim.name {
+        return Err(refuse(format!(
+            "it is the document of EncryptionKey {}/{}; what was sealed with it opens only under an EncryptionKey of that namespace and name",
+            document.namespace, document.key
+        )));
+    }
+    if document.header.provider_key_id != held {
+        return Err(refuse(format!("its seed is wrapped by key {}, not by {held}", document.header.provider_key_id)));
+    }
+    Ok(document)
+}

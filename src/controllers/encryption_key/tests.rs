@@ -1,0 +1,1 @@
+//! Tests of the decisions and of every crash between two steps.
