@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Role};
+use crate::controllers;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::process::Process;
 use crate::runtime::{admin, server};
@@ -75,10 +76,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
     process.failure().map_or(Ok(()), |why| Err(Error::Failed(why.to_owned())))
 }
 
-async fn start_roles(_client: &kube::Client, config: &Arc<Config>, _process: &Process) -> Result<(), Error> {
-    for role in [Role::Controller, Role::Webhook, Role::Broker] {
-        if !config.plays(role) {
-            continue;
+async fn start_roles(client: &kube::Client, config: &Arc<Config>, process: &Process) -> Result<(), Error> {
+    if config.plays(Role::Controller) {
+        match controllers::start(client.clone(), Arc::clone(config), process).await {
+            Ok(()) => {}
+            Err(never) => match never {},
         }
     }
     Ok(())
