@@ -14,6 +14,7 @@ pub mod context;
 pub mod encryption_key;
 pub mod intent;
 pub mod key_provider;
+pub mod secret_binding;
 
 use context::Context;
 
@@ -34,7 +35,7 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
             certificates::run(Arc::clone(&context)),
             key_provider::controller(Arc::clone(&context)),
             encryption_key::run(Arc::clone(&context)),
-            std::future::ready(()),
+            secret_binding::run(Arc::clone(&context)),
         );
         tokio::pin!(controllers);
         tokio::select! {

@@ -1,0 +1,253 @@
+//! Says of each `SecretBinding` whether it resolves, what is missing, and which pods it selects; opens no value.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan as _};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::runtime::controller::Controller;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube::{Api, Resource, ResourceExt};
+use kustody_api::conditions::{self, ConditionType};
+use kustody_api::{EncryptionKey, KeyProvider, Reason, SecretBinding};
+use kustody_core::wire::{InspectAnswer, InspectRequest};
+
+use super::context::{Context, Next, drive};
+use crate::k8s::events::Events;
+use crate::k8s::status;
+
+pub mod inspect;
+pub mod pods;
+pub mod resolve;
+#[cfg(test)]
+mod tests;
+
+use resolve::{Facts, Resolution};
+
+/// How often a broker that has not seen the binding yet is asked again within one pass, and how long is waited between.
+const BEHIND: (u32, Duration) = (8, Duration::from_millis(150));
+
+/// What the reconciler reads besides the binding itself.
+struct Caches {
+    keys: Store<EncryptionKey>,
+    providers: Store<KeyProvider>,
+    namespaces: Store<Namespace>,
+    pods: Store<Pod>,
+    answers: Mutex<HashMap<String, Known>>,
+}
+
+/// What the broker said, and of what.
+#[derive(Clone)]
+struct Known {
+    of: String,
+    at: Timestamp,
+    answer: InspectAnswer,
+}
+
+/// Reconciles all bindings until the process stops.
+///
+/// Requires: `secretbindings, encryptionkeys, keyproviders, namespaces, pods: list, watch`; `secretbindings/status: patch`;
+/// `events.k8s.io/events: create, patch`.
+pub async fn run(context: Arc<Context>) {
+    let client = &context.client;
+    let config = || watcher::Config::default().any_semantic();
+    let (bindings, writer) = reflector::store::<SecretBinding>();
+    let objects = watcher(Api::all(client.clone()), config())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let (keys, writer) = reflector::store::<EncryptionKey>();
+    let key_changes = watcher(Api::all(client.clone()), config()).default_backoff().reflect(writer).touched_objects();
+    let (providers, writer) = reflector::store::<KeyProvider>();
+    let provider_changes = watcher(Api::all(client.clone()), config())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let (namespaces, writer) = reflector::store::<Namespace>();
+    let namespace_changes = watcher(Api::all(client.clone()), config())
+        .default_backoff()
+        .modify(|namespace: &mut Namespace| namespace.metadata.managed_fields = None)
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(predicates::labels, PredicateConfig::default());
+    let (pods, writer) = reflector::store::<Pod>();
+    let pod_changes = watcher(Api::all(client.clone()), config())
+        .default_backoff()
+        .modify(|pod: &mut Pod| {
+            pod.metadata.managed_fields = None;
+            pods::trim(pod);
+        })
+        .reflect(writer)
+        .touched_objects();
+
+    let by_namespace = |all: &Store<SecretBinding>| {
+        let all = all.clone();
+        move |namespace: &str| references(&all, |binding| binding.namespace().as_deref() == Some(namespace))
+    };
+    let (of_key, of_namespace) = (by_namespace(&bindings), by_namespace(&bindings));
+    let (of_provider, of_pod) = (bindings.clone(), bindings.clone());
+    let controller = Controller::for_stream(objects, bindings)
+        .watches_stream(key_changes, move |key: EncryptionKey| of_key(&key.namespace().unwrap_or_default()))
+        .watches_stream(provider_changes, move |_: KeyProvider| references(&of_provider, |_| true))
+        .watches_stream(namespace_changes, move |namespace: Namespace| of_namespace(&namespace.name_any()))
+        .watches_stream(pod_changes, move |pod: Pod| {
+            references(&of_pod, |binding| {
+                binding.namespace() == pod.namespace() && binding.spec.workloads.service_accounts.iter().any(|name| name == pods::account(&pod))
+            })
+        });
+    let caches = Arc::new(Caches { keys, providers, namespaces, pods, answers: Mutex::default() });
+    drive("SecretBinding", controller, Arc::clone(&context), move |binding, context| {
+        let caches = Arc::clone(&caches);
+        async move { reconcile(&binding, &caches, &context).await }
+    })
+    .await;
+}
+
+fn references(bindings: &Store<SecretBinding>, wanted: impl Fn(&SecretBinding) -> bool) -> Vec<ObjectRef<SecretBinding>> {
+    bindings.state().iter().filter(|binding| wanted(binding)).map(|binding| ObjectRef::from_obj(binding.as_ref())).collect()
+}
+
+/// One pass over one binding, from caches: nothing here changes anything but the binding's own status.
+async fn reconcile(binding: &SecretBinding, caches: &Caches, context: &Context) -> Result<Next, kube::Error> {
+    if !caches.filled().await {
+        return Ok(Next::Retry);
+    }
+    let namespace = binding.namespace().unwrap_or_default();
+    let Some(home) = caches.namespaces.get(&ObjectRef::new(&namespace)) else { return Ok(Next::Retry) };
+    if binding.meta().deletion_timestamp.is_some() || home.meta().deletion_timestamp.is_some() {
+        caches.forget(binding);
+        return Ok(Next::Settled);
+    }
+    let mut status = binding.status.clone().unwrap_or_default();
+    let (resolution, next) = judge(binding, home.labels(), caches, context).await;
+
+    let found = caches.pods.state();
+    let count = pods::count(binding, home.labels(), found.iter().map(AsRef::as_ref).filter(|pod| pod.namespace().as_deref() == Some(&namespace)));
+    status.matching_pods = Some(i32::try_from(count.matching).unwrap_or(i32::MAX));
+    let mut seen = vec![pods::not_asked_for(count)];
+    if let Some(resolution) = resolution {
+        seen.push(resolution.ready());
+        (status.secrets, status.variables) = (resolution.secrets, resolution.variables);
+    }
+    seen.retain(|observation| conditions::set(&mut status.conditions, observation, binding.metadata.generation, &context.now()));
+    status.observed_generation = binding.metadata.generation;
+    if binding.status.as_ref() != Some(&status) {
+        let api = Api::<SecretBinding>::namespaced(context.client.clone(), &namespace);
+        status::replace(&api, binding, &status).await?;
+    }
+    let events = Events::new(context.client.clone(), "kustody-secret-binding");
+    for observation in seen {
+        let warning = observation.status != Some(observation.kind == ConditionType::Ready);
+        // That pods come and go is in status; an event for each would drown the rest.
+        if observation.kind == ConditionType::Ready || warning {
+            events.publish(&binding.object_ref(&()), warning, observation.reason.into(), "Reconcile", &observation.message).await;
+        }
+    }
+    Ok(next)
+}
+
+/// Resolves from caches and, when that succeeds, asks the broker; `None` leaves what is known as it is.
+async fn judge(
+    binding: &SecretBinding,
+    namespace_labels: &BTreeMap<String, String>,
+    caches: &Caches,
+    context: &Context,
+) -> (Option<Resolution>, Next) {
+    let namespace = binding.namespace().unwrap_or_default();
+    let key = |name: &str| caches.keys.get(&ObjectRef::new(name).within(&namespace));
+    let provider = |name: &str| caches.providers.get(&ObjectRef::new(name));
+    let mut resolution = resolve::resolve(binding, &Facts { namespace_labels, key: &key, provider: &provider });
+    if resolution.failed.is_some() {
+        return (Some(resolution), Next::Settled);
+    }
+    let of = fingerprint(binding, &key);
+    let known = caches.known(binding).filter(|known| known.of == of && context.timestamp() < known.at + 4.minutes());
+    let answer = match known {
+        Some(known) => Ok(known.answer),
+        None => ask(binding, context).await,
+    };
+    match answer {
+        Ok(answer) => {
+            let resolution = resolve::merge(resolution, &answer);
+            caches.remember(binding, Known { of, at: context.timestamp(), answer });
+            // What the broker could not open may be the provider's fault and heal by itself.
+            let next = if resolution.failed.is_none() { Next::Settled } else { Next::Retry };
+            if next == Next::Retry {
+                caches.forget(binding);
+            }
+            (Some(resolution), next)
+        }
+        Err(error) => {
+            tracing::info!(binding = %ObjectRef::from_obj(binding), %error, "the broker could not be asked");
+            let ready = binding.status.as_ref().is_some_and(|status| {
+                conditions::is_true(&status.conditions, ConditionType::Ready, binding.metadata.generation)
+            });
+            if ready {
+                // A broker that does not answer says nothing of the binding: what was known of it still holds.
+                return (None, Next::Retry);
+            }
+            resolution.failed = Some((Reason::BrokerUnavailable, format!("every reference resolves, but whether the values open is not known: {error}; this is retried")));
+            (Some(resolution), Next::Retry)
+        }
+    }
+}
+
+async fn ask(binding: &SecretBinding, context: &Context) -> Result<InspectAnswer, inspect::Error> {
+    let question = InspectRequest {
+        namespace: binding.namespace().unwrap_or_default(),
+        binding: binding.name_any(),
+        uid: binding.uid().unwrap_or_default(),
+        generation: binding.metadata.generation.unwrap_or_default(),
+    };
+    let (attempts, wait) = BEHIND;
+    let mut attempt = 0;
+    loop {
+        let authority = context.authority.load_full();
+        match inspect::ask(&context.config, authority.as_deref().map(String::as_str), &question).await {
+            Err(inspect::Error::Behind) if attempt < attempts => {
+                attempt += 1;
+                tokio::time::sleep(wait).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Tells one state of binding and keys from another, as far as the broker's answer depends on it.
+fn fingerprint(binding: &SecretBinding, key: &dyn Fn(&str) -> Option<Arc<EncryptionKey>>) -> String {
+    let keys = binding.spec.secrets.iter().filter_map(|source| key(&source.sealed.as_ref()?.key)).map(|key| {
+        let status = key.status.clone().unwrap_or_default();
+        format!("{:?} {:?} {:?}", key.uid(), status.key_id, status.sealing_keys.len())
+    });
+    format!("{:?} {}", binding.metadata.generation, keys.collect::<Vec<_>>().join(" "))
+}
+
+impl Caches {
+    /// Waits until every cache was filled once: before that, what is not there yet would look missing.
+    async fn filled(&self) -> bool {
+        self.keys.wait_until_ready().await.is_ok()
+            && self.providers.wait_until_ready().await.is_ok()
+            && self.namespaces.wait_until_ready().await.is_ok()
+            && self.pods.wait_until_ready().await.is_ok()
+    }
+
+    fn known(&self, binding: &SecretBinding) -> Option<Known> {
+        self.locked().get(&binding.uid()?).cloned()
+    }
+
+    fn remember(&self, binding: &SecretBinding, known: Known) {
+        self.locked().insert(binding.uid().unwrap_or_default(), known);
+    }
+
+    fn forget(&self, binding: &SecretBinding) {
+        self.locked().remove(&binding.uid().unwrap_or_default());
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
