@@ -154,7 +154,8 @@ mod tests {
 
         let (_directory, to, result) = run(b"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n");
         result.unwrap();
-        let provider = Local::new(Arc::<MemoryStore>::default(), "local", RootKeySource::File(to), Arc::new(|| jiff::Timestamp::UNIX_EPOCH));
+        let provider =
+            Local::new(Arc::<MemoryStore>::default(), "local", RootKeySource::File(to), Arc::new(|| jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(provider.probe().await.unwrap().root_key_in_cluster, Some(false));
     }
 }

@@ -59,7 +59,10 @@ impl Providers {
             Some(RootKey { file: Some(file), .. }) => RootKeySource::File(file.path.clone().into()),
             Some(_) => {
                 return Err(Error::Configuration {
-                    detail: format!("KeyProvider {}: spec.local.rootKey names neither generated nor file; name one of them", object.name_any()),
+                    detail: format!(
+                        "KeyProvider {}: spec.local.rootKey names neither generated nor file; name one of them",
+                        object.name_any()
+                    ),
                 });
             }
         };
@@ -94,7 +97,9 @@ mod tests {
     use crate::runtime::clock::SystemClock;
 
     fn providers() -> Providers {
-        let nowhere = tower::service_fn(|_| async { Ok::<_, std::convert::Infallible>(Response::builder().status(500).body(Body::empty()).unwrap()) });
+        let nowhere = tower::service_fn(|_| async {
+            Ok::<_, std::convert::Infallible>(Response::builder().status(500).body(Body::empty()).unwrap())
+        });
         Providers::new(Client::new(nowhere, "default"), "kustody-system", Arc::new(SystemClock))
     }
 

@@ -37,8 +37,7 @@ impl std::fmt::Debug for Certificate {
 impl Certificate {
     /// Puts a new certificate and key in force; a pair that cannot be used leaves the old one.
     pub fn replace(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), Error> {
-        let chain: Vec<_> =
-            CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<_, _>>().map_err(Error::Certificate)?;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<_, _>>().map_err(Error::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(Error::Key)?;
         let pair = CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider()).map_err(Error::Pair)?;
         self.0.store(Some(Arc::new(pair)));

@@ -121,7 +121,5 @@ pub fn set(conditions: &mut Vec<Condition>, seen: &Observation, generation: Opti
 /// Whether `kind` is True for `generation` (any generation when `None`).
 pub fn is_true(conditions: &[Condition], kind: ConditionType, generation: Option<i64>) -> bool {
     let type_: &'static str = kind.into();
-    conditions
-        .iter()
-        .any(|c| c.type_ == type_ && c.status == "True" && (generation.is_none() || c.observed_generation == generation))
+    conditions.iter().any(|c| c.type_ == type_ && c.status == "True" && (generation.is_none() || c.observed_generation == generation))
 }

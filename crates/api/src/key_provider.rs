@@ -122,7 +122,10 @@ pub struct Access {
     pub namespaces: LabelSelector,
     /// Ids of stored secrets that may be named. `{namespace}` is a whole path segment and stands for the namespace of the binding, `*` stands only at the end. Example: `prod/{namespace}/*`. Refused in this release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 512), regex(pattern = r"^([^*{}/]+|\{namespace\})(/([^*{}/]+|\{namespace\}))*(/\*)?$")))]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 512), regex(pattern = r"^([^*{}/]+|\{namespace\})(/([^*{}/]+|\{namespace\}))*(/\*)?$"))
+    )]
     pub secrets: Vec<String>,
     /// Whether `EncryptionKey`s of these namespaces may make new keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,7 +145,10 @@ pub struct Access {
 #[serde(rename_all = "camelCase")]
 pub struct AdoptAccess {
     /// Ids of keys. `{namespace}` is a whole path segment, `*` stands only at the end. Example: `alias/{namespace}/*`.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512), regex(pattern = r"^([^*{}/]+|\{namespace\})(/([^*{}/]+|\{namespace\}))*(/\*)?$")))]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 512), regex(pattern = r"^([^*{}/]+|\{namespace\})(/([^*{}/]+|\{namespace\}))*(/\*)?$"))
+    )]
     pub ids: Vec<String>,
     /// What may be done with an adopted key. Without `Retire` nothing here can destroy it.
     #[schemars(length(min = 1, max = 3))]

@@ -38,11 +38,15 @@ pub(crate) enum Error {
     },
     #[error("EncryptionKey {namespace}/{name} does not exist in this cluster; check namespace, name and --context")]
     Absent { namespace: String, name: String },
-    #[error("you may not read EncryptionKey {namespace}/{name}: it takes the verb get on encryptionkeys.kustody.dev in that namespace; or have someone give you its key document for --key-document")]
+    #[error(
+        "you may not read EncryptionKey {namespace}/{name}: it takes the verb get on encryptionkeys.kustody.dev in that namespace; or have someone give you its key document for --key-document"
+    )]
     Forbidden { namespace: String, name: String },
     #[error("EncryptionKey {namespace}/{name} is not ready ({reason}): {message}")]
     NotReady { namespace: String, name: String, reason: String, message: String },
-    #[error("status.sealingKey.document of EncryptionKey {namespace}/{name} is the document of {found}: do not use it; the status was changed by something other than Kustody's controller")]
+    #[error(
+        "status.sealingKey.document of EncryptionKey {namespace}/{name} is the document of {found}: do not use it; the status was changed by something other than Kustody's controller"
+    )]
     OtherKey { namespace: String, name: String, found: String },
 }
 
@@ -93,8 +97,10 @@ fn of_status(key: &KeyReference, found: &EncryptionKey) -> Result<KeyDocument, E
     let document = found.status.as_ref().and_then(|status| status.sealing_key.as_ref()).map(|sealing| &sealing.document);
     let (reason, message) = match (ready, document) {
         (Some(ready), Some(document)) if ready.status == "True" => {
-            let document = KeyDocument::parse(document)
-                .map_err(|source| Error::Document { from: format!("status.sealingKey.document of EncryptionKey {namespace}/{name}"), source })?;
+            let document = KeyDocument::parse(document).map_err(|source| Error::Document {
+                from: format!("status.sealingKey.document of EncryptionKey {namespace}/{name}"),
+                source,
+            })?;
             if (&document.namespace, &document.key) != (&namespace, &name) {
                 let found = format!("{}/{}", document.namespace, document.key);
                 return Err(Error::OtherKey { namespace, name, found });

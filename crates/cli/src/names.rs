@@ -88,9 +88,6 @@ mod tests {
     fn names_that_objects_have_are_taken() {
         assert_eq!("trainer.v2".parse(), Ok(BindingName("trainer.v2".into())));
         assert_eq!("hf".parse(), Ok(SecretName("hf".into())));
-        assert_eq!(
-            "vision/team-key".parse(),
-            Ok(KeyReference { namespace: "vision".into(), name: "team-key".into() })
-        );
+        assert_eq!("vision/team-key".parse(), Ok(KeyReference { namespace: "vision".into(), name: "team-key".into() }));
     }
 }

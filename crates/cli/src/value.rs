@@ -20,7 +20,9 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("the value has more than {MAX_PLAINTEXT} bytes, the most that can be sealed; seal a key for the data and keep the data elsewhere")]
+    #[error(
+        "the value has more than {MAX_PLAINTEXT} bytes, the most that can be sealed; seal a key for the data and keep the data elsewhere"
+    )]
     TooLarge,
     #[error("the value is empty, which mostly means that the command before the pipe failed; --allow-empty seals it nevertheless")]
     Empty,

@@ -67,7 +67,10 @@ impl Desk {
             let mut request = [0; 4096];
             let length = stream.read(&mut request).unwrap();
             assert!(request[..length].starts_with(b"GET /apis/kustody.dev/v1alpha1/namespaces/vision/encryptionkeys/team-key "));
-            let head = format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
             stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).unwrap();
         });
         self.write("kubeconfig", kubeconfig.to_string().as_bytes())
@@ -75,12 +78,12 @@ impl Desk {
 
     fn encryption_key(&self, ready: &str, reason: &str, message: &str) -> Value {
         json!({"apiVersion": "kustody.dev/v1alpha1", "kind": "EncryptionKey", "metadata": {"name": "team-key", "namespace": "vision"},
-            "spec": {"providerRef": {"name": "local"}},
-            "status": {
-                "conditions": [{"type": "Ready", "status": ready, "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
-                "sealingKey": {"version": 1, "publicKeySha256": sealing::format::hex(&self.document.header.public_key_sha256),
-                    "document": self.document.to_string()},
-            }})
+        "spec": {"providerRef": {"name": "local"}},
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready, "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            "sealingKey": {"version": 1, "publicKeySha256": sealing::format::hex(&self.document.header.public_key_sha256),
+                "document": self.document.to_string()},
+        }})
     }
 }
 

@@ -5,9 +5,9 @@
 #[cfg(feature = "audit")]
 pub mod audit;
 pub mod envfile;
+pub mod pattern;
 #[cfg(feature = "wire")]
 pub mod property;
-pub mod pattern;
 #[cfg(feature = "sealing")]
 pub mod sealing;
 pub mod secret;

@@ -29,8 +29,8 @@ pub enum Error {
 #[expect(clippy::disallowed_methods, reason = "taking a member out of a value needs the value")]
 pub fn extract(value: &SecretBytes, property: Option<&str>) -> Result<SecretBytes, Error> {
     let Some(property) = property else { return Ok(SecretBytes::new(value.expose().to_vec())) };
-    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(value.expose())
-        .map_err(|_| Error::NotAnObject { property: property.to_owned() })?;
+    let members: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_slice(value.expose()).map_err(|_| Error::NotAnObject { property: property.to_owned() })?;
     let raw = members.get(property).map(|raw| raw.get()).ok_or_else(|| Error::Absent { property: property.to_owned() })?;
     Ok(SecretBytes::new(match serde_json::from_str::<String>(raw) {
         Ok(text) => text.into_bytes(),
@@ -45,8 +45,7 @@ mod tests {
     use crate::secret::SecretBytes;
 
     fn of(json: &str, property: Option<&str>) -> Result<String, Error> {
-        extract(&SecretBytes::new(json.as_bytes().to_vec()), property)
-            .map(|found| String::from_utf8_lossy(found.expose()).into_owned())
+        extract(&SecretBytes::new(json.as_bytes().to_vec()), property).map(|found| String::from_utf8_lossy(found.expose()).into_owned())
     }
 
     #[test]

@@ -74,9 +74,22 @@ mod tests {
     #[test]
     fn variables_that_change_how_programs_load_trust_or_connect_are_refused_without_regard_to_case() {
         for name in [
-            "LD_PRELOAD", "ld_library_path", "PATH", "Home", "PYTHONPATH", "https_proxy", "REQUESTS_CA_BUNDLE",
-            "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS", "GIT_SSH_COMMAND", "KUBERNETES_SERVICE_HOST", "Perl5Opt",
-            "SSL_CERT_FILE", "_JAVA_OPTIONS", "GLIBC_TUNABLES", "env",
+            "LD_PRELOAD",
+            "ld_library_path",
+            "PATH",
+            "Home",
+            "PYTHONPATH",
+            "https_proxy",
+            "REQUESTS_CA_BUNDLE",
+            "AWS_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_KMS",
+            "GIT_SSH_COMMAND",
+            "KUBERNETES_SERVICE_HOST",
+            "Perl5Opt",
+            "SSL_CERT_FILE",
+            "_JAVA_OPTIONS",
+            "GLIBC_TUNABLES",
+            "env",
         ] {
             assert!(refused(name).is_some(), "{name}");
         }

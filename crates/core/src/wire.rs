@@ -226,9 +226,7 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, FrameError> {
 }
 
 fn text(rest: &mut &[u8]) -> Result<Option<String>, FrameError> {
-    take(rest)?
-        .map(|part| String::from_utf8(part.to_vec()).map_err(|_| FrameError::Malformed))
-        .transpose()
+    take(rest)?.map(|part| String::from_utf8(part.to_vec()).map_err(|_| FrameError::Malformed)).transpose()
 }
 
 /// `POST /v1/inspect`: the controller asks whether a binding would open, and gets booleans.

@@ -128,7 +128,12 @@ pub fn context(value: &str) -> Context {
 }
 
 /// The cases themselves; each takes a provider that no other case uses at the same time.
-#[expect(clippy::missing_panics_doc, clippy::unwrap_used, clippy::disallowed_methods, reason = "test cases panic when a guarantee is broken")]
+#[expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "test cases panic when a guarantee is broken"
+)]
 pub mod cases {
     use super::{BTreeMap, Claim, Error, Provider, SecretBytes, State, claim, context, request};
 

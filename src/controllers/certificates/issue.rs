@@ -3,7 +3,8 @@
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 use kustody_core::sealing::format::hex;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -99,9 +100,9 @@ mod tests {
     use std::sync::Arc;
 
     use rustls::RootCertStore;
+    use rustls::client::danger::ServerCertVerifier as _;
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::client::danger::ServerCertVerifier as _;
 
     use super::{Issued, authority, fingerprint, is_due, leaf};
 
@@ -137,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_due_at_a_third_left_and_when_what_it_was_made_of_changes() {
-        let issued = Issued { not_after: now() + jiff::SignedDuration::from_hours(90 * 24), fingerprint: fingerprint("ca", &["a".into()], "c") };
+        let issued =
+            Issued { not_after: now() + jiff::SignedDuration::from_hours(90 * 24), fingerprint: fingerprint("ca", &["a".into()], "c") };
         let same = fingerprint("ca", &["a".into()], "c");
         assert!(!is_due(&issued, &same, now()));
         assert!(!is_due(&issued, &same, now() + jiff::SignedDuration::from_hours(59 * 24)));

@@ -64,9 +64,10 @@ pub async fn run(context: Arc<Context>) {
     let webhooks: Api<MutatingWebhookConfiguration> = Api::all(context.client.clone());
     let by_name = |name: String| watcher::Config::default().fields(&format!("metadata.name={name}"));
     let config = &context.config;
-    let mut changes = stream::select_all([config.ca_secret(), config.webhook_secret(), config.broker_secret()].map(|name| {
-        watcher(secrets.clone(), by_name(name)).default_backoff().touched_objects().map(drop).boxed()
-    }));
+    let mut changes = stream::select_all(
+        [config.ca_secret(), config.webhook_secret(), config.broker_secret()]
+            .map(|name| watcher(secrets.clone(), by_name(name)).default_backoff().touched_objects().map(drop).boxed()),
+    );
     // A Helm upgrade resets caBundle: it is healed as soon as it is seen.
     changes.push(watcher(webhooks.clone(), by_name(config.webhook_configuration())).default_backoff().touched_objects().map(drop).boxed());
 

@@ -162,7 +162,9 @@ fn next_of(result: &Result<(), Failure>) -> Next {
         Ok(()) => Next::Settled,
         Err(Failure::Refused(verdict)) => match verdict.reason {
             // What heals these is a change of an object that is watched.
-            Reason::AccessDenied | Reason::InvalidSpec | Reason::KeyIdMismatch | Reason::ProviderNotFound | Reason::RetainedKeyFound => Next::Settled,
+            Reason::AccessDenied | Reason::InvalidSpec | Reason::KeyIdMismatch | Reason::ProviderNotFound | Reason::RetainedKeyFound => {
+                Next::Settled
+            }
             _ => Next::Retry,
         },
         Err(_) => Next::Retry,

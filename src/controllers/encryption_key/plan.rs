@@ -1,14 +1,14 @@
 //! What may be done with a key: pure decisions over facts that were read live.
 
-use kube::core::SelectorExt;
+use kube::ResourceExt;
 use kube::core::Selector;
+use kube::core::SelectorExt;
+use kustody_api::Reason;
 use kustody_api::encryption_key::{Adopt, EncryptionKeySpec};
 use kustody_api::key_provider::{Access, AdoptOperation, KeyProvider};
-use kustody_api::Reason;
 use kustody_core::pattern::Pattern;
 use kustody_core::sealing::KeyDocument;
 use kustody_providers::{Claim, Key, State};
-use kube::ResourceExt;
 
 use super::verdict::Verdict;
 
@@ -48,7 +48,9 @@ pub fn start(spec: &EncryptionKeySpec, held: Option<&str>, facts: &Facts) -> Res
     {
         return Err(Verdict::new(
             Reason::KeyIdMismatch,
-            format!("spec.adopt.keyId is {key_id}, but this EncryptionKey holds key {held} and never changes its key; set spec.adopt.keyId to {held} or remove spec.adopt"),
+            format!(
+                "spec.adopt.keyId is {key_id}, but this EncryptionKey holds key {held} and never changes its key; set spec.adopt.keyId to {held} or remove spec.adopt"
+            ),
         ));
     }
     match (held, &spec.adopt) {
@@ -112,7 +114,10 @@ pub fn adopt(key: &Key, lives: bool, facts: &Facts) -> Result<(), Verdict> {
     if let Some(claim) = claim.filter(|claim| lives && claim.owner_uid != facts.claim.owner_uid) {
         return Err(Verdict::new(
             Reason::Conflict,
-            format!("spec.adopt.keyId: key {} belongs to EncryptionKey {}/{}, which still exists; one key has one EncryptionKey: delete that one first", key.id, claim.namespace, claim.name),
+            format!(
+                "spec.adopt.keyId: key {} belongs to EncryptionKey {}/{}, which still exists; one key has one EncryptionKey: delete that one first",
+                key.id, claim.namespace, claim.name
+            ),
         ));
     }
     usable(key)
@@ -124,12 +129,14 @@ pub fn hold(key: &Key, facts: &Facts) -> Result<(), Verdict> {
         Some(claim) if claim == facts.claim => usable(key),
         Some(claim) => Err(Verdict::new(
             Reason::Conflict,
-            format!("key {} is now claimed by EncryptionKey {}/{} (UID {}) of cluster {}; one key has one EncryptionKey", key.id, claim.namespace, claim.name, claim.owner_uid, claim.cluster),
+            format!(
+                "key {} is now claimed by EncryptionKey {}/{} (UID {}) of cluster {}; one key has one EncryptionKey",
+                key.id, claim.namespace, claim.name, claim.owner_uid, claim.cluster
+            ),
         )),
-        None => Err(Verdict::new(
-            Reason::Conflict,
-            format!("key {} lost the tags that say whose it is; restore them at the provider", key.id),
-        )),
+        None => {
+            Err(Verdict::new(Reason::Conflict, format!("key {} lost the tags that say whose it is; restore them at the provider", key.id)))
+        }
     }
 }
 
@@ -142,7 +149,10 @@ fn usable(key: &Key) -> Result<(), Verdict> {
         State::Destroyed => {
             return Err(Verdict::new(
                 Reason::KeyNotFound,
-                format!("key {} was destroyed at the provider; what was sealed under it cannot be opened any more. Kustody never makes a new key in its place: make another EncryptionKey", key.id),
+                format!(
+                    "key {} was destroyed at the provider; what was sealed under it cannot be opened any more. Kustody never makes a new key in its place: make another EncryptionKey",
+                    key.id
+                ),
             ));
         }
         State::Unavailable => ("unavailable", "see the provider's own status"),
@@ -177,7 +187,10 @@ pub fn retained(mut found: Vec<Key>, facts: &Facts) -> Result<Earlier, Verdict> 
     };
     Err(Verdict::new(
         Reason::RetainedKeyFound,
-        format!("an earlier EncryptionKey {}/{} left its key behind, and no new one is made in its place; to take it back, {choice}; to begin anew, use another name", facts.claim.namespace, facts.claim.name),
+        format!(
+            "an earlier EncryptionKey {}/{} left its key behind, and no new one is made in its place; to take it back, {choice}; to begin anew, use another name",
+            facts.claim.namespace, facts.claim.name
+        ),
     ))
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use kube::ResourceExt;
-use kustody_core::secret::SecretBytes;
 use kustody_core::sealing::{self as core_sealing, KeyDocument, SealedValue};
+use kustody_core::secret::SecretBytes;
 use kustody_providers::local::{Local, RootKeySource};
 use kustody_providers::testing::MemoryStore;
 use kustody_providers::{Context as WrapContext, CreateKey, Key, Probe, Provider, SEALING_KEY_TAG, State, Version, Wrapped};
@@ -47,7 +47,11 @@ struct Faulty {
 }
 
 impl Faulty {
-    async fn step<T: Send>(&self, name: &'static str, act: impl Future<Output = Result<T, ProviderError>> + Send) -> Result<T, ProviderError> {
+    async fn step<T: Send>(
+        &self,
+        name: &'static str,
+        act: impl Future<Output = Result<T, ProviderError>> + Send,
+    ) -> Result<T, ProviderError> {
         self.calls.lock().unwrap().push(name);
         let burns = self.fuse.burns();
         if burns && !self.fuse.after {
@@ -277,7 +281,9 @@ async fn a_pass_over_a_key_that_is_as_it_should_be_only_looks() {
 #[tokio::test]
 async fn without_a_line_of_access_no_call_reaches_the_provider() {
     let mut world = World::new();
-    world.access(json!([{"namespaces": {"matchLabels": {"team": "other"}}, "createKeys": true}, {"namespaces": {"matchLabels": {"team": "ml"}}}]));
+    world.access(
+        json!([{"namespaces": {"matchLabels": {"team": "other"}}, "createKeys": true}, {"namespaces": {"matchLabels": {"team": "ml"}}}]),
+    );
     for adopt in [None, Some(json!({"keyId": "other/team-key/abc"})), Some(json!({"keyId": "alias"}))] {
         let (_, result, calls) = world.pass(world.object(adopt), &[], Fuse::default()).await;
         let (reason, message) = reason(result);

@@ -64,7 +64,10 @@ pub fn condition_of(failure: &Failure, provider: &str) -> Option<Verdict> {
                 ProviderError::NotFound { .. } => "; restore it at the provider: Kustody never makes a new key in its place",
                 ProviderError::State { .. } => "; enable it at the provider",
                 ProviderError::Unavailable { .. } => "; this is retried",
-                ProviderError::Conflict { .. } | ProviderError::Denied { .. } | ProviderError::Configuration { .. } | ProviderError::Ciphertext { .. } => "",
+                ProviderError::Conflict { .. }
+                | ProviderError::Denied { .. }
+                | ProviderError::Configuration { .. }
+                | ProviderError::Ciphertext { .. } => "",
             };
             Verdict::new(reason, format!("KeyProvider {provider}: {error}{remedy}"))
         }

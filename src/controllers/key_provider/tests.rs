@@ -35,7 +35,18 @@ fn context(secrets: u16) -> (Arc<Context>, Writes) {
             Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
         }
     });
-    let args = ["kustody", "run", "--role", "controller", "--namespace", "kustody-system", "--agent-image", "agent:1", "--audit-volume", "empty-dir"];
+    let args = [
+        "kustody",
+        "run",
+        "--role",
+        "controller",
+        "--namespace",
+        "kustody-system",
+        "--agent-image",
+        "agent:1",
+        "--audit-volume",
+        "empty-dir",
+    ];
     let Command::Run(run) = <Args as clap::Parser>::parse_from(args).command else { panic!("not run") };
     let process = Process::new(Arc::new(SystemClock));
     (Arc::new(Context::new(Client::new(service, "default"), Arc::new(run.into_config()), &process)), writes)

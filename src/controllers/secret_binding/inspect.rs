@@ -127,8 +127,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let broken = |error: &dyn std::fmt::Display| Failure::Broken(error.to_string());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let body = serde_json::to_vec(question).map_err(|error| broken(&error))?;
     let request = Request::post("/v1/inspect")
         .header(HOST, BROKER_NAME)

@@ -96,7 +96,8 @@ pub async fn run(context: Arc<Context>) {
         .watches_stream(namespace_changes, move |namespace: Namespace| of_namespace(&namespace.name_any()))
         .watches_stream(pod_changes, move |pod: Pod| {
             references(&of_pod, |binding| {
-                binding.namespace() == pod.namespace() && binding.spec.workloads.service_accounts.iter().any(|name| name == pods::account(&pod))
+                binding.namespace() == pod.namespace()
+                    && binding.spec.workloads.service_accounts.iter().any(|name| name == pods::account(&pod))
             })
         });
     let caches = Arc::new(Caches { keys, providers, namespaces, pods, answers: Mutex::default() });
@@ -126,7 +127,8 @@ async fn reconcile(binding: &SecretBinding, caches: &Caches, context: &Context) 
     let (resolution, next) = judge(binding, home.labels(), caches, context).await;
 
     let found = caches.pods.state();
-    let count = pods::count(binding, home.labels(), found.iter().map(AsRef::as_ref).filter(|pod| pod.namespace().as_deref() == Some(&namespace)));
+    let count =
+        pods::count(binding, home.labels(), found.iter().map(AsRef::as_ref).filter(|pod| pod.namespace().as_deref() == Some(&namespace)));
     status.matching_pods = Some(i32::try_from(count.matching).unwrap_or(i32::MAX));
     let mut seen = vec![pods::not_asked_for(count)];
     if let Some(resolution) = resolution {
@@ -183,14 +185,18 @@ async fn judge(
         }
         Err(error) => {
             tracing::info!(binding = %ObjectRef::from_obj(binding), %error, "the broker could not be asked");
-            let ready = binding.status.as_ref().is_some_and(|status| {
-                conditions::is_true(&status.conditions, ConditionType::Ready, binding.metadata.generation)
-            });
+            let ready = binding
+                .status
+                .as_ref()
+                .is_some_and(|status| conditions::is_true(&status.conditions, ConditionType::Ready, binding.metadata.generation));
             if ready {
                 // A broker that does not answer says nothing of the binding: what was known of it still holds.
                 return (None, Next::Retry);
             }
-            resolution.failed = Some((Reason::BrokerUnavailable, format!("every reference resolves, but whether the values open is not known: {error}; this is retried")));
+            resolution.failed = Some((
+                Reason::BrokerUnavailable,
+                format!("every reference resolves, but whether the values open is not known: {error}; this is retried"),
+            ));
             (Some(resolution), Next::Retry)
         }
     }

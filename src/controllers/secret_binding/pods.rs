@@ -73,7 +73,9 @@ pub fn not_asked_for(count: Count) -> Observation {
         Count { matching, asking: 0 } => (
             true,
             Reason::NoPodAsks,
-            format!("{matching} pods are selected and none asks; label the pods {INJECT_LABEL}: \"true\", or the namespace {INJECT_LABEL}: enabled, and restart them"),
+            format!(
+                "{matching} pods are selected and none asks; label the pods {INJECT_LABEL}: \"true\", or the namespace {INJECT_LABEL}: enabled, and restart them"
+            ),
         ),
         Count { .. } => (false, Reason::PodsAsk, "pods that the binding selects ask for it".to_owned()),
     };

@@ -63,7 +63,12 @@ pub fn resolve(binding: &SecretBinding, facts: &Facts<'_>) -> Resolution {
     let mut resolution = Resolution { secrets: Vec::new(), variables: Vec::new(), failed: None };
     for source in &binding.spec.secrets {
         let status = match secret(binding, source, facts) {
-            Ok(()) => SecretStatus { name: source.name.clone(), resolved: true, reason: <&str>::from(Reason::Available).to_owned(), message: None },
+            Ok(()) => SecretStatus {
+                name: source.name.clone(),
+                resolved: true,
+                reason: <&str>::from(Reason::Available).to_owned(),
+                message: None,
+            },
             Err((reason, message)) => {
                 resolution.fail(reason, &message);
                 unresolved(&source.name, reason, message)
@@ -108,7 +113,10 @@ fn secret(binding: &SecretBinding, source: &SecretSource, facts: &Facts<'_>) -> 
     let field = format!("spec.secrets[{}]", source.name);
     let namespace = binding.namespace().unwrap_or_default();
     let Some(sealed) = &source.sealed else {
-        return Err((Reason::InvalidSpec, format!("{field}: only sealed values are available in this release; use sealed (kubectl kustody seal)")));
+        return Err((
+            Reason::InvalidSpec,
+            format!("{field}: only sealed values are available in this release; use sealed (kubectl kustody seal)"),
+        ));
     };
     let name = &sealed.key;
     let Some(key) = (facts.key)(name) else {
@@ -124,11 +132,15 @@ fn secret(binding: &SecretBinding, source: &SecretSource, facts: &Facts<'_>) -> 
         return Err((Reason::EncryptionKeyNotReady, format!("{field}.sealed.key: EncryptionKey {name} is not ready: {why}")));
     }
     for account in &binding.spec.workloads.service_accounts {
-        let granted = |grant: &&kustody_api::encryption_key::Grant| &grant.service_account == account && grant.operations.contains(&GrantOperation::Open);
+        let granted = |grant: &&kustody_api::encryption_key::Grant| {
+            &grant.service_account == account && grant.operations.contains(&GrantOperation::Open)
+        };
         if key.spec.grants.iter().find(granted).is_none() {
             return Err((
                 Reason::NotGranted,
-                format!("{field}: EncryptionKey {name} has no grant with operation Open for service account {account}; add one to its spec.grants, or remove the account from spec.workloads.serviceAccounts"),
+                format!(
+                    "{field}: EncryptionKey {name} has no grant with operation Open for service account {account}; add one to its spec.grants, or remove the account from spec.workloads.serviceAccounts"
+                ),
             ));
         }
     }

@@ -52,7 +52,9 @@ pub enum Error {
     #[error("the value was sealed for another sealing key than the one that was unwrapped")]
     OtherKey,
     /// Authentication failed; the algorithm cannot tell these cases apart.
-    #[error("the value does not open here: it was sealed for another namespace, binding or secret name, or was altered; seal it again for this place")]
+    #[error(
+        "the value does not open here: it was sealed for another namespace, binding or secret name, or was altered; seal it again for this place"
+    )]
     DoesNotOpen,
     /// Sealing failed.
     #[error("sealing failed")]

@@ -82,8 +82,7 @@ fn a_value_opens_under_its_own_key_alone() {
 fn a_changed_header_never_opens() {
     let (seed, _) = generate().unwrap();
     let sealed = seal(&document(&seed), &PLACE, &secret(b"canary")).unwrap();
-    let changes: [fn(&mut Header); 3] =
-        [|h| h.provider_key_id.push('x'), |h| h.version += 1, |h| h.wrapped_seed[0] ^= 1];
+    let changes: [fn(&mut Header); 3] = [|h| h.provider_key_id.push('x'), |h| h.version += 1, |h| h.wrapped_seed[0] ^= 1];
     for change in changes {
         let mut altered = sealed.clone();
         change(&mut altered.header);
@@ -113,7 +112,9 @@ fn vectors() -> Value {
     let seed = SecretBytes::new((0u8..32).collect());
     let document = document(&seed);
     let mut cases = Vec::new();
-    for (name, plaintext) in [("empty", &b""[..]), ("text", b"hf_example"), ("binary", &[0, 255, 10, 39]), ("json", br#"{"user":"u","password":"p"}"#)] {
+    for (name, plaintext) in
+        [("empty", &b""[..]), ("text", b"hf_example"), ("binary", &[0, 255, 10, 39]), ("json", br#"{"user":"u","password":"p"}"#)]
+    {
         let sealed = seal(&document, &PLACE, &secret(plaintext)).unwrap();
         cases.push(serde_json::json!({"name": name, "namespace": "vision", "binding": "trainer", "secret": "hf",
             "plaintextHex": super::format::hex(plaintext), "sealed": sealed.to_string()}));
@@ -131,7 +132,9 @@ fn vectors() -> Value {
         ("ciphertext altered", "vision", ciphertext),
         ("encapsulated key altered", "vision", encapsulated),
     ] {
-        cases.push(serde_json::json!({"name": name, "namespace": namespace, "binding": "trainer", "secret": "hf", "sealed": value.to_string()}));
+        cases.push(
+            serde_json::json!({"name": name, "namespace": namespace, "binding": "trainer", "secret": "hf", "sealed": value.to_string()}),
+        );
     }
     serde_json::json!({"format": 1, "seedHex": super::format::hex(&(0u8..32).collect::<Vec<_>>()), "document": document.to_string(), "cases": cases})
 }

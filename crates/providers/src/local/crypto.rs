@@ -44,7 +44,8 @@ pub(super) fn unwrap(material: &SecretBytes, id: &str, version: &str, ciphertext
 /// Nonce, ciphertext and tag of `plaintext`.
 #[expect(clippy::disallowed_methods, reason = "wrapping encrypts")]
 pub(super) fn seal(key: &SecretBytes, associated: &[u8], plaintext: &SecretBytes) -> Result<Vec<u8>, Error> {
-    let key = RandomizedNonceKey::new(&AES_256_GCM, key.expose()).map_err(|_| broken("a key of the embedded KMS does not have 32 bytes"))?;
+    let key =
+        RandomizedNonceKey::new(&AES_256_GCM, key.expose()).map_err(|_| broken("a key of the embedded KMS does not have 32 bytes"))?;
     let mut bytes = plaintext.expose().to_vec();
     let nonce = key.seal_in_place_append_tag(Aad::from(associated), &mut bytes).map_err(|_| broken("encryption failed"))?;
     let mut sealed = nonce.as_ref().to_vec();

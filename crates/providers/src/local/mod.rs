@@ -107,9 +107,7 @@ impl Provider for Local {
         let records = self.store.list(&record::of_owner(&self.name, claim)).await?;
         let keys: Vec<Key> = records.iter().map(record::describe).collect::<Result<_, _>>()?;
         // Labels are digests; the claim itself decides.
-        let same = |key: &Key| {
-            key.claim().is_some_and(|found| Claim { owner_uid: claim.owner_uid.clone(), ..found } == *claim)
-        };
+        let same = |key: &Key| key.claim().is_some_and(|found| Claim { owner_uid: claim.owner_uid.clone(), ..found } == *claim);
         Ok(keys.into_iter().filter(same).collect())
     }
 
@@ -121,7 +119,8 @@ impl Provider for Local {
         let mut record = self.load(id).await?;
         let found = record::describe(&record)?.claim();
         if found.as_ref() != expected {
-            let holder = found.map_or_else(|| "nobody".to_owned(), |c| format!("EncryptionKey {}/{} (UID {})", c.namespace, c.name, c.owner_uid));
+            let holder =
+                found.map_or_else(|| "nobody".to_owned(), |c| format!("EncryptionKey {}/{} (UID {})", c.namespace, c.name, c.owner_uid));
             return Err(Error::Conflict { id: id.to_owned(), detail: format!("it is claimed by {holder}") });
         }
         if record::tag(&mut record, tags)? {
@@ -132,7 +131,9 @@ impl Provider for Local {
 
     async fn wrap(&self, id: &str, plaintext: &SecretBytes, context: &Context) -> Result<Wrapped, Error> {
         if plaintext.len() > MAX_PLAINTEXT {
-            return Err(Error::Configuration { detail: format!("key {id}: at most {MAX_PLAINTEXT} bytes can be wrapped, not {}", plaintext.len()) });
+            return Err(Error::Configuration {
+                detail: format!("key {id}: at most {MAX_PLAINTEXT} bytes can be wrapped, not {}", plaintext.len()),
+            });
         }
         let record = self.usable("wrap", id).await?;
         let version = record::describe(&record)?

@@ -122,7 +122,10 @@ pub(super) fn tag(record: &mut Record, tags: &BTreeMap<String, String>) -> Resul
 fn read<T: serde::de::DeserializeOwned>(record: &Record, annotation: &str) -> Result<T, Error> {
     let text = record.annotations.get(annotation).map_or("", String::as_str);
     serde_json::from_str(text).map_err(|_| Error::Configuration {
-        detail: format!("Secret {} in the operator's namespace: annotation {annotation} is missing or unreadable; restore it from a backup", record.name),
+        detail: format!(
+            "Secret {} in the operator's namespace: annotation {annotation} is missing or unreadable; restore it from a backup",
+            record.name
+        ),
     })
 }
 

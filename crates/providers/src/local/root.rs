@@ -75,7 +75,9 @@ impl Root {
         }
         if !store.list(&record::of_provider(&self.provider)).await?.is_empty() {
             return Err(Error::Configuration {
-                detail: format!("the generated root key (Secret {name} in the operator's namespace) is gone while keys under it exist; restore that Secret from a backup: without it these keys cannot be used, and a new one would not open them"),
+                detail: format!(
+                    "the generated root key (Secret {name} in the operator's namespace) is gone while keys under it exist; restore that Secret from a backup: without it these keys cannot be used, and a new one would not open them"
+                ),
             });
         }
         let record = Record {
@@ -117,12 +119,18 @@ impl RootKey {
         }
         let mode = metadata.mode() & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(refuse(format!("has mode {mode:04o}: its group or the world can use it; set it to 0400 and let the operator's user own it")));
+            return Err(refuse(format!(
+                "has mode {mode:04o}: its group or the world can use it; set it to 0400 and let the operator's user own it"
+            )));
         }
         let mut bytes = Vec::with_capacity(256);
         let read = file.by_ref().take(256).read_to_end(&mut bytes).map_err(|error| refuse(format!("cannot be read: {error}")))?;
         let raw = SecretBytes::new(bytes);
-        let key = if read == crypto::KEY { raw } else { decode(&raw).ok_or_else(|| refuse(format!("holds {read} bytes; a root key has 32 bytes, raw or as base64")))? };
+        let key = if read == crypto::KEY {
+            raw
+        } else {
+            decode(&raw).ok_or_else(|| refuse(format!("holds {read} bytes; a root key has 32 bytes, raw or as base64")))?
+        };
         Self::new(key, origin)
     }
 
@@ -140,7 +148,10 @@ impl RootKey {
     pub(super) fn must_have_wrapped(&self, record: &Record, id: &str, provider: &str) -> Result<(), Error> {
         match record::root_check(record) {
             Some(check) if *check != self.check => Err(Error::Configuration {
-                detail: format!("KeyProvider {provider}: {} (check value {}) is not the root key that key {id} was wrapped with (check value {check}); restore that one", self.origin, self.check),
+                detail: format!(
+                    "KeyProvider {provider}: {} (check value {}) is not the root key that key {id} was wrapped with (check value {check}); restore that one",
+                    self.origin, self.check
+                ),
             }),
             _ => Ok(()),
         }
@@ -152,8 +163,14 @@ impl RootKey {
 
     #[expect(clippy::disallowed_methods, reason = "the wrapped material is ciphertext in a secret's clothes")]
     pub(super) fn unwrap_material(&self, wrapped: &SecretBytes, id: &str, version: &str) -> Result<SecretBytes, Error> {
-        crypto::open(&self.key, &crypto::associated_data("material", id, version, &Context::new()), wrapped.expose())
-            .ok_or_else(|| Error::Configuration { detail: format!("version {version} of key {id} does not open under {}: the record was altered or moved from another key", self.origin) })
+        crypto::open(&self.key, &crypto::associated_data("material", id, version, &Context::new()), wrapped.expose()).ok_or_else(|| {
+            Error::Configuration {
+                detail: format!(
+                    "version {version} of key {id} does not open under {}: the record was altered or moved from another key",
+                    self.origin
+                ),
+            }
+        })
     }
 }
 

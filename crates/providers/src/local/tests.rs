@@ -90,7 +90,9 @@ async fn a_record_moved_to_another_key_does_not_open() {
 async fn an_id_that_cannot_be_ours_is_absent_and_never_part_of_a_request() {
     let (store, provider) = fresh();
     provider.create_key(&request("nonce0008", "a")).await.unwrap();
-    for id in ["vision/a/nonce0008?x=y", "vision/a/nonce0008%2F..%2Fx", "vision/b/nonce0008", "other/a/nonce0008", "nonce0008", "", "vision/a/"] {
+    for id in
+        ["vision/a/nonce0008?x=y", "vision/a/nonce0008%2F..%2Fx", "vision/b/nonce0008", "other/a/nonce0008", "nonce0008", "", "vision/a/"]
+    {
         let error = provider.describe_key(id).await.unwrap_err();
         assert!(matches!(error, Error::NotFound { .. }), "{id}: {error}");
     }
