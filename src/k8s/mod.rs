@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod cache;
+pub mod certificate;
 pub mod events;
 pub mod key_store;
 pub mod providers;
