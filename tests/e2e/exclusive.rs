@@ -1,0 +1,166 @@
+//! What stops a part of the operator; nextest runs these alone (`.config/nextest.toml`).
+
+use serde_json::json;
+
+use crate::harness::canary::canary;
+use crate::harness::home::Home;
+use crate::harness::{SYSTEM, apply, eventually, kubectl, objects, run, setting};
+
+/// Scales a role, and back when it goes.
+struct Scaled {
+    what: &'static str,
+    back: &'static str,
+}
+
+impl Scaled {
+    fn to_none(what: &'static str, back: &'static str) -> Self {
+        kubectl(&["-n", SYSTEM, "scale", what, "--replicas=0"]).good();
+        let role = what.rsplit('-').next().unwrap();
+        eventually("its pods to be gone", || {
+            let pods = kubectl(&["-n", SYSTEM, "get", "pods", "-l", &format!("app.kubernetes.io/component={role}"), "-o", "name"]).good();
+            if pods.is_empty() { Ok(()) } else { Err(pods) }
+        });
+        Self { what, back }
+    }
+}
+
+impl Drop for Scaled {
+    fn drop(&mut self) {
+        let _ = kubectl(&["-n", SYSTEM, "scale", self.what, &format!("--replicas={}", self.back)]);
+        let _ = kubectl(&["-n", SYSTEM, "rollout", "status", self.what, "--timeout=120s"]);
+    }
+}
+
+#[test]
+fn pods_of_kube_system_start_while_the_webhook_is_stopped_even_if_labelled_required() {
+    kubectl(&["label", "namespace", "kube-system", "kustody.dev/inject=required", "--overwrite"]).good();
+    let _back = Scaled::to_none("deployment/kustody-webhook", "2");
+    let mut pod = objects::pod("kube-system", "e2e-starts", "true");
+    pod["spec"]["serviceAccountName"] = json!("default");
+    apply(&pod).good();
+    let system = std::mem::ManuallyDrop::new(Home { name: "kube-system".to_owned() });
+    assert_eq!(system.pod("e2e-starts")["status"]["phase"], "Succeeded");
+    kubectl(&["-n", "kube-system", "delete", "pod", "e2e-starts", "--wait=false"]).good();
+    kubectl(&["label", "namespace", "kube-system", "kustody.dev/inject-"]).good();
+}
+
+#[test]
+fn a_stopped_webhook_blocks_only_pods_that_ask() {
+    let home = Home::new("stopped");
+    home.key();
+    home.binding(&canary());
+    let back = Scaled::to_none("deployment/kustody-webhook", "2");
+    let refusal = apply(&objects::pod(&home.name, "asks", "true")).refused();
+    assert!(refusal.contains("failed calling webhook"), "{refusal}");
+    let mut silent = objects::pod(&home.name, "silent", "true");
+    silent["metadata"]["labels"] = json!({});
+    apply(&silent).good();
+    drop(back);
+    eventually("the webhook to answer again", || {
+        let said = apply(&objects::pod(&home.name, "asks", "true"));
+        if said.ok { Ok(()) } else { Err(said.err) }
+    });
+}
+
+#[test]
+fn a_pod_waits_for_a_broker_that_is_stopped_and_goes_on_when_it_is_back() {
+    let home = Home::new("waits");
+    home.key();
+    home.binding(&canary());
+    let back = Scaled::to_none("statefulset/kustody-broker", "1");
+    apply(&objects::pod(&home.name, "train", "test -n \"$TOKEN\"")).good();
+    eventually("the agent to run", || {
+        let pod = home.get("pod", "train");
+        let agent = &pod["status"]["initContainerStatuses"][0]["state"];
+        if agent["running"].is_object() { Ok(()) } else { Err(pod["status"].to_string()) }
+    });
+    drop(back);
+    assert_eq!(home.pod("train")["status"]["phase"], "Succeeded");
+}
+
+#[test]
+fn a_stopped_controller_breaks_nothing_that_runs() {
+    let home = Home::new("nocontrol");
+    home.key();
+    home.binding(&canary());
+    let _back = Scaled::to_none("deployment/kustody-controller", "1");
+    apply(&objects::pod(&home.name, "train", "test -n \"$TOKEN\"")).good();
+    assert_eq!(home.pod("train")["status"]["phase"], "Succeeded");
+}
+
+#[test]
+fn a_node_of_an_older_kubelet_refuses_variables_by_its_version_and_names_the_choices() {
+    let home = Home::new("kubelet");
+    home.key();
+    home.binding(&canary());
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "old"}, "spec": {"unschedulable": true},
+        "status": {"nodeInfo": {"kubeletVersion": "v1.33.4", "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
+            "kubeProxyVersion": "", "machineID": "", "operatingSystem": "linux", "osImage": "", "systemUUID": ""}},
+    });
+    apply(&node).good();
+    run("kubectl", &["replace", "--subresource=status", "-f", "-"], merged("old", &node).as_bytes()).good();
+    let refusal = eventually("the refusal", || {
+        let said =
+            run("kubectl", &["create", "--dry-run=server", "-f", "-"], objects::pod(&home.name, "train", "true").to_string().as_bytes());
+        if said.ok { Err(said.out) } else { Ok(said.err) }
+    });
+    kubectl(&["delete", "node", "old"]).good();
+    for part in ["v1.33.4", "old", "1.35", "files"] {
+        assert!(refusal.contains(part), "{part}: {refusal}");
+    }
+    eventually("admission without that node", || {
+        let said = apply(&objects::pod(&home.name, "train", "true"));
+        if said.ok { Ok(()) } else { Err(said.err) }
+    });
+}
+
+/// The live object with the status that is wanted.
+fn merged(name: &str, wanted: &serde_json::Value) -> String {
+    let mut live = crate::harness::get(&["node", name]);
+    live["status"] = wanted["status"].clone();
+    live.to_string()
+}
+
+#[test]
+fn a_full_disk_stops_release_and_space_lets_it_go_on() {
+    let home = Home::new("full");
+    home.key();
+    home.binding(&canary());
+    let claim = crate::harness::get(&["-n", SYSTEM, "pvc", "audit-kustody-broker-0"]);
+    let volume = crate::harness::get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
+    let path = volume["spec"]["local"]["path"].as_str().unwrap().to_owned();
+    let on_node = |script: &str| run(&setting("KUSTODY_ON_NODE"), &["sh", "-c", script], b"");
+    let fill = format!(
+        "dd if=/dev/zero of={path}/filler bs=4096 count=1000000 2>/dev/null; dd if=/dev/zero of={path}/filler2 bs=1 count=8192 2>/dev/null; df -k {path} | tail -1"
+    );
+    let said = on_node(&fill);
+    assert!(said.out.contains("100%"), "{}{}", said.out, said.err);
+    apply(&objects::pod(&home.name, "train", "test -n \"$TOKEN\"")).good();
+    eventually("the broker to refuse", || {
+        let logs = kubectl(&["-n", SYSTEM, "logs", "kustody-broker-0", "--tail=200"]).good();
+        if logs.contains("AuditUnavailable") { Ok(()) } else { Err(logs) }
+    });
+    let pod = home.get("pod", "train");
+    assert_eq!(pod["status"]["phase"], "Pending", "nothing was released: {}", pod["status"]);
+    on_node(&format!("rm -f {path}/filler {path}/filler2")).good();
+    assert_eq!(home.pod("train")["status"]["phase"], "Succeeded");
+}
+
+#[test]
+fn a_broker_that_was_killed_goes_on_with_an_unbroken_audit_chain() {
+    let home = Home::new("killed");
+    home.key();
+    home.binding(&canary());
+    kubectl(&["-n", SYSTEM, "delete", "pod", "kustody-broker-0", "--grace-period=0", "--force"]).good();
+    apply(&objects::pod(&home.name, "train", "test -n \"$TOKEN\"")).good();
+    assert_eq!(home.pod("train")["status"]["phase"], "Succeeded");
+    let claim = crate::harness::get(&["-n", SYSTEM, "pvc", "audit-kustody-broker-0"]);
+    let volume = crate::harness::get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
+    let path = volume["spec"]["local"]["path"].as_str().unwrap().to_owned();
+    let log = run(&setting("KUSTODY_ON_NODE"), &["sh", "-c", &format!("cat $(find {path} -type f -name '*.jsonl' | sort)")], b"").good();
+    let chain = kustody_core::audit::verify(None, log.lines()).unwrap();
+    assert!(chain.len() > 1);
+    let released = log.lines().any(|line| line.contains("\"Release\"") && line.contains(&home.name) && line.contains("\"train\""));
+    assert!(released, "the release of pod train is on record");
+}

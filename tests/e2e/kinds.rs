@@ -1,0 +1,101 @@
+//! What the API server itself refuses, and that it says what to do.
+
+use serde_json::{Value, json};
+
+use crate::harness::home::Home;
+use crate::harness::{kubectl, objects, run};
+
+/// Sends the object as a dry run that the schema and its rules judge.
+fn refusal(object: &Value) -> String {
+    run("kubectl", &["apply", "--dry-run=server", "-f", "-"], object.to_string().as_bytes()).refused()
+}
+
+#[test]
+fn what_a_later_release_brings_is_refused_with_a_message_that_says_so() {
+    let home = Home::new("later");
+    let cases: Vec<(&str, Value, &str)> = vec![
+        ("key", json!({"spec": {"desiredState": "Disabled"}}), "spec.desiredState: only Enabled is available in this release"),
+        ("key", json!({"spec": {"rotation": {"every": "90d"}}}), "rotation is not available in this release"),
+        ("key", json!({"spec": {"deletionPolicy": "Delete"}}), "only Retain is available in this release"),
+        ("binding", json!({"spec": {"update": {"mode": "Live"}}}), "only OnRestart is available in this release"),
+        (
+            "binding",
+            json!({"spec": {"secrets": [{"name": "token", "store": {"provider": "local", "id": "a"}}]}}),
+            "not available in this release",
+        ),
+        (
+            "binding",
+            json!({"spec": {"secrets": [{"name": "token", "kubernetesSecret": {"name": "a", "key": "b"}}]}}),
+            "not available in this release",
+        ),
+        ("binding", json!({"spec": {"deliver": {"exec": true}}}), "the exec wrapper is not available in this release"),
+        ("provider", json!({"spec": {"aws": {"region": "eu-central-1"}, "local": null}}), "AWS is not available in this release"),
+        ("provider", json!({"spec": {"local": {"rootKey": {"passphrase": {}}}}}), "a passphrase is not available in this release"),
+        ("provider", json!({"spec": {"limits": {"requestsPerSecond": 1}}}), "remove spec.limits"),
+    ];
+    for (kind, change, message) in cases {
+        let mut object = match kind {
+            "key" => objects::key(&home.name, "k"),
+            "binding" => objects::binding(&home.name, "b", "AgEB"),
+            _ => objects::provider(&home.name),
+        };
+        json_patch::merge(&mut object, &change);
+        let said = refusal(&object);
+        assert!(said.contains(message), "{change}: {said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_changed_is_refused_by_the_api_server() {
+    let home = Home::new("immutable");
+    home.key();
+    let mut key = objects::key(&home.name, "team-key");
+    key["spec"]["providerRef"]["name"] = json!("other");
+    assert!(refusal(&key).contains("spec.providerRef cannot be changed"));
+    let mut key = objects::key(&home.name, "team-key");
+    key["spec"]["keySpec"] = json!("SymmetricDefault");
+    assert!(refusal(&key).contains("spec.keySpec cannot be changed"));
+}
+
+#[test]
+fn a_binding_has_a_name_that_a_label_can_hold() {
+    let home = Home::new("names");
+    for name in ["true", "false", "enabled", "required", &"a".repeat(64)] {
+        let said = refusal(&objects::binding(&home.name, name, "AgEB"));
+        assert!(said.contains("at most 63 characters, and not true, false, enabled or required"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_path_that_leaves_the_binding_s_directory_is_refused() {
+    let home = Home::new("paths");
+    for path in ["/etc/passwd", "a/../b", "..data", "a//b", "./a"] {
+        let mut binding = objects::binding(&home.name, "b", "AgEB");
+        binding["spec"]["deliver"]["files"][0]["path"] = json!(path);
+        assert!(refusal(&binding).contains("spec.deliver.files"), "{path}");
+    }
+}
+
+#[test]
+fn what_is_applied_comes_back_without_a_field_that_nobody_wrote() {
+    let home = Home::new("gitops");
+    home.key();
+    for object in [objects::key(&home.name, "team-key"), objects::provider("local")] {
+        let said = run(
+            "kubectl",
+            &["diff", "--server-side", "--field-manager", "kubectl", "--force-conflicts", "-f", "-"],
+            object.to_string().as_bytes(),
+        );
+        assert!(said.ok, "{}{}", said.out, said.err);
+    }
+    let spec = home.get("encryptionkey", "team-key")["spec"].clone();
+    assert_eq!(spec, objects::key("", "")["spec"], "the server adds no default");
+}
+
+#[test]
+fn explain_is_the_manual_of_every_field() {
+    for path in ["keyprovider.spec.access", "encryptionkey.spec.grants", "secretbinding.spec.deliver.files.mode"] {
+        let text = kubectl(&["explain", path]).good();
+        assert!(text.contains("DESCRIPTION") && text.len() > 200 && !text.contains("<empty>"), "{path}: {text}");
+    }
+}
