@@ -1,0 +1,45 @@
+//! All roles in one process of the binary, doing nothing.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::summary::{Row, Target};
+
+/// Port of the process's admin endpoints.
+const ADMIN: &str = "127.0.0.1:18080";
+
+/// Ends its process.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts `kustody` with all roles against the cluster of the environment and reads its RSS when it has settled.
+pub fn row(binary: &Path, agent_image: &str) -> Row {
+    let audit = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(binary);
+    command.args(["run", "--role", "controller,webhook,broker", "--namespace", "kustody-bench", "--agent-image", agent_image]);
+    command.args(["--admin-address", ADMIN, "--webhook-address", "127.0.0.1:18443", "--broker-address", "127.0.0.1:18444"]);
+    command.arg("--audit-directory").arg(audit.path()).stdout(Stdio::null());
+    let process = Ended(command.spawn().expect("kustody"));
+    let end = Instant::now() + Duration::from_mins(1);
+    loop {
+        let ready = Command::new("curl").args(["-sf", &format!("http://{ADMIN}/readyz")]).stdout(Stdio::null()).status().expect("curl");
+        if ready.success() {
+            break;
+        }
+        assert!(Instant::now() < end, "the process was not ready within a minute");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    std::thread::sleep(Duration::from_secs(10));
+    let status = fs::read_to_string(format!("/proc/{}/status", process.0.id())).expect("the process lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let kib: f64 = line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number");
+    Row { name: "idle RSS, all roles in one process", value: kib / 1024.0, unit: "MiB", floor: None, target: Target::ValueAtMost(60.0) }
+}
