@@ -1,0 +1,34 @@
+//! Figures of what users pay for, each beside its floor, with targets: `make bench`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot run fails loudly")]
+#![allow(clippy::print_stdout, unreachable_pub, missing_docs, reason = "a program of its own")]
+
+mod admission;
+mod agent;
+mod idle;
+mod load;
+mod start;
+mod summary;
+
+use std::path::{Path, PathBuf};
+
+/// A setting that `scripts/bench.sh` gives.
+#[expect(clippy::disallowed_methods, reason = "the benchmark's own settings")]
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this by `make bench`"))
+}
+
+#[tokio::main]
+async fn main() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("the first provider");
+    let binaries = PathBuf::from(setting("KUSTODY_BIN"));
+    let on_node = setting("KUSTODY_ON_NODE");
+    let mut rows = Vec::new();
+    rows.extend(admission::rows().await);
+    rows.extend(agent::rows(&binaries.join("kustody-agent")).await);
+    rows.push(tokio::task::spawn_blocking(move || start::row(&on_node)).await.expect("pods start"));
+    let binary = binaries.join("kustody");
+    rows.push(tokio::task::spawn_blocking(move || idle::row(&binary, "localhost/kustody-agent:0.1.0")).await.expect("an idle process"));
+    println!("{}", summary::table(&rows));
+    summary::write(&rows, Path::new("target/bench")).expect("the summary");
+}
