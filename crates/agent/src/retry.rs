@@ -10,6 +10,8 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(5);
 /// What one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(15);
+/// What one attempt gets at least: with less its own timeout would hide the cause that the attempts before it met.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What the agent needs of the machine that it runs on.
 pub trait Host {
@@ -29,13 +31,13 @@ pub fn until<T>(deadline: Duration, host: &mut impl Host, mut attempt: impl FnMu
     loop {
         let left = deadline.saturating_sub(host.elapsed());
         attempts += 1;
-        let failure = match attempt(left.min(ATTEMPT)) {
+        let failure = match attempt(left.clamp(SHORTEST, ATTEMPT)) {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
         let pause = pause(attempts, host.random());
         let elapsed = host.elapsed();
-        if !failure.heals() || elapsed + pause >= deadline {
+        if !failure.heals() || elapsed + pause + SHORTEST > deadline {
             return Err(GivenUp { failure, attempts, elapsed });
         }
         host.waiting(&failure);
@@ -55,7 +57,38 @@ pub fn pause(attempts: u32, random: u64) -> Duration {
 mod tests {
     use std::time::Duration;
 
-    use super::pause;
+    use super::{Host, pause, until};
+    use crate::failure::Failure;
+
+    /// Sleeps far longer than it was asked to, as a machine does that was suspended.
+    struct Drowsy(Duration);
+
+    impl Host for Drowsy {
+        fn elapsed(&self) -> Duration {
+            self.0
+        }
+
+        fn sleep(&mut self, _: Duration) {
+            self.0 += Duration::from_hours(1);
+        }
+
+        fn random(&mut self) -> u64 {
+            0
+        }
+
+        fn waiting(&mut self, _: &Failure) {}
+    }
+
+    #[test]
+    fn no_attempt_is_too_short_to_meet_the_real_cause() {
+        let mut limits = Vec::new();
+        let outcome: Result<(), _> = until(Duration::from_mins(2), &mut Drowsy(Duration::ZERO), |limit| {
+            limits.push(limit.as_secs());
+            Err(Failure::Status { broker: "b".to_owned(), status: 503 })
+        });
+        assert_eq!(limits, [15, 1]);
+        assert_eq!(outcome.unwrap_err().attempts, 2);
+    }
 
     #[test]
     fn pauses_grow_to_five_seconds_and_are_spread() {

@@ -1,6 +1,6 @@
 //! A broker that says what a test tells it to, over real TLS.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -78,8 +78,8 @@ impl Broker {
     }
 }
 
-fn serve(stream: TcpStream, config: &Arc<ServerConfig>, reply: &[u8], requests: &Sender<Request>) -> std::io::Result<()> {
-    let connection = ServerConnection::new(Arc::clone(config)).map_err(std::io::Error::other)?;
+fn serve(stream: TcpStream, config: &Arc<ServerConfig>, reply: &[u8], requests: &Sender<Request>) -> io::Result<()> {
+    let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let mut stream = BufReader::new(StreamOwned::new(connection, stream));
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -90,8 +90,9 @@ fn serve(stream: TcpStream, config: &Arc<ServerConfig>, reply: &[u8], requests: 
     let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
-    let group = stream.get_ref().conn.negotiated_key_exchange_group().unwrap().name();
-    requests.send(Request { head, body: String::from_utf8(body).unwrap(), group }).unwrap();
+    let group = stream.get_ref().conn.negotiated_key_exchange_group().ok_or_else(|| io::Error::other("no group"))?.name();
+    let body = String::from_utf8(body).map_err(io::Error::other)?;
+    requests.send(Request { head, body, group }).map_err(io::Error::other)?;
     stream.get_mut().write_all(reply)?;
     stream.get_mut().conn.send_close_notify();
     stream.get_mut().flush()
