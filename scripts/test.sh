@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Every test, on a real Kubernetes that this builds and starts itself.   usage: scripts/test.sh
+export CLUSTER=${CLUSTER:-test}
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+logs=$KUSTODY_CACHE/log/$CLUSTER
+
+finish() {
+  status=$?
+  if [ $status != 0 ] || [ $FAILED != 0 ]; then
+    status=1
+    for log in "$CLUSTER_DIR"/log/{up,kube-apiserver,kubelet1}.log; do [ ! -e "$log" ] || tail -n 15 -v "$log"; done
+    [ ! -e "$CLUSTER_DIR/ready" ] || { in_cluster kubectl get pods -A; in_cluster kubectl get events -A | tail -30; } || true
+    export KEEP_LOGS=$logs; echo "logs: $logs"
+  fi
+  tests/cluster/down.sh || { status=1; FAILED=$((FAILED + 1)); }
+  sum_up
+  exit $status
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# All tests are built with the same features, so that nothing is compiled twice.
+nextest() { cargo nextest run --locked --workspace --features kustody/e2e "$@"; }
+end_to_end() {
+  export KUSTODY_E2E_DIR=$CLUSTER_DIR KUSTODY_BIN=$images/bin KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh CARGO_NET_OFFLINE=true
+  in_cluster cargo nextest run --locked --workspace --features kustody/e2e --profile e2e -E 'binary(e2e)'
+}
+built_images() { images=$(scripts/images.sh); echo "$images" > "$CLUSTER_DIR.images"; }
+
+step "programs" programs
+step "nextest" nextest_installed
+tests "check" scripts/check.sh
+step "tests, built" nextest --no-run
+tests "unit tests" nextest -E 'not binary(e2e)'
+step "images" built_images
+images=$(cat "$CLUSTER_DIR.images"); rm "$CLUSTER_DIR.images"
+tests "the cluster itself" tests/cluster/selftest.sh
+tests/cluster/down.sh
+step "cluster" tests/cluster/up.sh "$images"/*.tar
+step "install" tests/e2e/install.sh
+tests "end-to-end tests" end_to_end
+tests "leak scan" tests/e2e/scan.sh
