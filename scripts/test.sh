@@ -3,6 +3,7 @@
 export CLUSTER=${CLUSTER:-test}
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 logs=$KUSTODY_CACHE/log/$CLUSTER
+work=$(mktemp -d)
 
 finish() {
   status=$?
@@ -13,6 +14,7 @@ finish() {
     export KEEP_LOGS=$logs; echo "logs: $logs"
   fi
   tests/cluster/down.sh || { status=1; FAILED=$((FAILED + 1)); }
+  rm -r "$work"
   sum_up
   exit $status
 }
@@ -25,7 +27,15 @@ end_to_end() {
   export KUSTODY_E2E_DIR=$CLUSTER_DIR KUSTODY_BIN=$images/bin KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh CARGO_NET_OFFLINE=true
   in_cluster cargo nextest run --locked --workspace --features kustody/e2e --profile e2e -E 'binary(e2e)'
 }
-built_images() { images=$(scripts/images.sh); echo "$images" > "$CLUSTER_DIR.images"; }
+# The root key that one test mounts is there before the broker starts.
+install() {
+  in_cluster kubectl create namespace kustody-system
+  head -c 32 /dev/urandom > "$CLUSTER_DIR/root-key"
+  in_cluster kubectl -n kustody-system create secret generic e2e-root-key --from-file=key="$CLUSTER_DIR/root-key"
+  rm "$CLUSTER_DIR/root-key"
+  chart --values tests/e2e/values.yaml
+}
+built_images() { scripts/images.sh > "$work/images"; }
 
 step "programs" programs
 step "nextest" nextest_installed
@@ -33,10 +43,10 @@ tests "check" scripts/check.sh
 step "tests, built" nextest --no-run
 tests "unit tests" nextest -E 'not binary(e2e)'
 step "images" built_images
-images=$(cat "$CLUSTER_DIR.images"); rm "$CLUSTER_DIR.images"
+images=$(cat "$work/images")
 tests "the cluster itself" tests/cluster/selftest.sh
 tests/cluster/down.sh
 step "cluster" tests/cluster/up.sh "$images"/*.tar
-step "install" tests/e2e/install.sh
+step "install" install
 tests "end-to-end tests" end_to_end
 tests "leak scan" tests/e2e/scan.sh
