@@ -26,7 +26,7 @@ cluster-down: ## ends it, and leaves nothing
 	@tests/cluster/down.sh
 
 cluster-env: ## prints what makes kubectl and helm reach it: eval "$(make -s cluster-env)"
-	@. tests/cluster/env.sh && echo "export CLUSTER=$$CLUSTER PATH=$$CLUSTER_DIR/bin:\$$PATH"
+	@. tests/cluster/env.sh && echo "export PATH=$$CLUSTER_DIR/bin:\$$PATH"
 
 generate: ## CRDs, roles, the chart's schema, the reference
 	@cargo xtask generate

@@ -53,6 +53,6 @@ show "! kubectl apply -f config/samples/60-denied.yaml"
 
 cat <<END
 
-# The cluster keeps running. To look around:   export CLUSTER=$CLUSTER; eval "\$(make -s cluster-env)"; kubectl get pods -A
+# The cluster keeps running. To look around:   eval "\$(make -s cluster-env CLUSTER=$CLUSTER)"; kubectl get pods -A
 # To end it:                                   make cluster-down CLUSTER=$CLUSTER
 END

@@ -10,7 +10,10 @@ finish() {
   if [ $status != 0 ] || [ $FAILED != 0 ]; then
     status=1
     for log in "$CLUSTER_DIR"/log/{up,kube-apiserver,kubelet1}.log; do [ ! -e "$log" ] || tail -n 15 -v "$log"; done
-    [ ! -e "$CLUSTER_DIR/ready" ] || { in_cluster kubectl get pods -A; in_cluster kubectl get events -A | tail -30; } || true
+    [ ! -e "$CLUSTER_DIR/ready" ] || {
+      in_cluster kubectl get pods -A; in_cluster kubectl get events -A | tail -30
+      find "$CLUSTER_DIR"/node*/pods-log/kustody-system_* -name '*.log' -exec tail -n 15 -v {} +
+    } || true
     export KEEP_LOGS=$logs; echo "logs: $logs"
   fi
   tests/cluster/down.sh || { status=1; FAILED=$((FAILED + 1)); }
@@ -24,7 +27,8 @@ trap 'exit 130' INT TERM
 # All tests are built with the same features, so that nothing is compiled twice.
 nextest() { cargo nextest run --locked --workspace --features kustody/e2e "$@"; }
 end_to_end() {
-  export KUSTODY_E2E_DIR=$CLUSTER_DIR KUSTODY_BIN=$images/bin KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh CARGO_NET_OFFLINE=true
+  # The cluster's network has no way out.
+  export CARGO_NET_OFFLINE=true
   in_cluster cargo nextest run --locked --workspace --features kustody/e2e --profile e2e -E 'binary(e2e)'
 }
 # The root key that one test mounts is there before the broker starts.
@@ -44,6 +48,7 @@ step "tests, built" nextest --no-run
 tests "unit tests" nextest -E 'not binary(e2e)'
 step "images" built_images
 images=$(cat "$work/images")
+export KUSTODY_E2E_DIR=$CLUSTER_DIR KUSTODY_BIN=$images/bin KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh
 tests "the cluster itself" tests/cluster/selftest.sh
 tests/cluster/down.sh
 step "cluster" tests/cluster/up.sh "$images"/*.tar
