@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Every test, on a real Kubernetes that this builds and starts itself.   usage: scripts/test.sh
+export CLUSTER=${CLUSTER:-test}
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+logs=$KUSTODY_CACHE/log/$CLUSTER
+work=$(mktemp -d)
+
+finish() {
+  status=$?
+  if [ $status != 0 ] || [ $FAILED != 0 ]; then
+    status=1
+    for log in "$CLUSTER_DIR"/log/{up,kube-apiserver,kubelet1}.log; do [ ! -e "$log" ] || tail -n 15 -v "$log"; done
+    [ ! -e "$CLUSTER_DIR/ready" ] || {
+      in_cluster kubectl get pods -A; in_cluster kubectl get events -A | tail -30
+      find "$CLUSTER_DIR"/node*/pods-log/kustody-system_* -name '*.log' -exec tail -n 15 -v {} +
+    } || true
+    export KEEP_LOGS=$logs; echo "logs: $logs"
+  fi
+  tests/cluster/down.sh || { status=1; FAILED=$((FAILED + 1)); }
+  rm -r "$work"
+  sum_up
+  exit $status
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# All tests are built with the same features, so that nothing is compiled twice.
+nextest() { cargo nextest run --locked --workspace --features kustody/e2e "$@"; }
+end_to_end() {
+  # The cluster's network has no way out.
+  export CARGO_NET_OFFLINE=true
+  in_cluster cargo nextest run --locked --workspace --features kustody/e2e --profile e2e -E 'binary(e2e)'
+}
+# The root key that one test mounts is there before the broker starts.
+install() {
+  in_cluster kubectl create namespace kustody-system
+  head -c 32 /dev/urandom > "$CLUSTER_DIR/root-key"
+  in_cluster kubectl -n kustody-system create secret generic e2e-root-key --from-file=key="$CLUSTER_DIR/root-key"
+  rm "$CLUSTER_DIR/root-key"
+  chart --values tests/e2e/values.yaml
+}
+built_images() { scripts/images.sh > "$work/images"; }
+
+step "programs" programs
+step "nextest" nextest_installed
+tests "check" scripts/check.sh
+step "tests, built" nextest --no-run
+tests "unit tests" nextest -E 'not binary(e2e)'
+step "images" built_images
+images=$(cat "$work/images")
+export KUSTODY_E2E_DIR=$CLUSTER_DIR KUSTODY_BIN=$images/bin KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh
+tests "the cluster itself" tests/cluster/selftest.sh
+tests/cluster/down.sh
+step "cluster" tests/cluster/up.sh "$images"/*.tar
+step "install" install
+tests "end-to-end tests" end_to_end
+tests "leak scan" tests/e2e/scan.sh
