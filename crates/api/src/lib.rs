@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod encryption_key;
 pub mod key_provider;
 pub mod names;
+pub mod policy;
 pub mod secret_binding;
 
 pub use conditions::{Condition, ConditionType, Reason};

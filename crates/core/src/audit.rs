@@ -142,6 +142,26 @@ impl Chain {
         last.map(|record| Self { seq: record.seq, hash: record.hash.clone() }).unwrap_or_default()
     }
 
+    /// The chain that `first` goes on, by its own word: what came before was moved elsewhere.
+    pub fn before(first: &Record) -> Self {
+        Self { seq: first.seq.saturating_sub(1), hash: first.prev.clone() }
+    }
+
+    /// Goes on by a line that was written, if it is the next one.
+    pub fn follow(&mut self, line: usize, text: &str) -> Result<(), Broken> {
+        let mut record: Record = serde_json::from_str(text).map_err(|_| Broken::Unreadable { line })?;
+        let seq = record.seq;
+        if seq != self.seq + 1 || record.prev != self.hash {
+            return Err(Broken::Order { line, seq });
+        }
+        let said = std::mem::take(&mut record.hash);
+        if hash(&record) != said {
+            return Err(Broken::Altered { line, seq });
+        }
+        *self = Self { seq, hash: said };
+        Ok(())
+    }
+
     /// Gives `draft` the next place.
     pub fn append(&mut self, draft: Draft) -> Record {
         let Draft { time, event, subject, items, reasons, correlation_id } = draft;
@@ -185,16 +205,7 @@ impl Record {
 pub fn verify<'a>(after: Option<&Record>, lines: impl IntoIterator<Item = &'a str>) -> Result<Chain, Broken> {
     let mut chain = Chain::resume(after);
     for (line, text) in (1..).zip(lines) {
-        let mut record: Record = serde_json::from_str(text).map_err(|_| Broken::Unreadable { line })?;
-        let seq = record.seq;
-        if seq != chain.seq + 1 || record.prev != chain.hash {
-            return Err(Broken::Order { line, seq });
-        }
-        let said = std::mem::take(&mut record.hash);
-        if hash(&record) != said {
-            return Err(Broken::Altered { line, seq });
-        }
-        chain = Chain { seq, hash: said };
+        chain.follow(line, text)?;
     }
     Ok(chain)
 }

@@ -1,12 +1,10 @@
 //! What may be done with a key: pure decisions over facts that were read live.
 
 use kube::ResourceExt;
-use kube::core::Selector;
-use kube::core::SelectorExt;
 use kustody_api::Reason;
 use kustody_api::encryption_key::{Adopt, EncryptionKeySpec};
-use kustody_api::key_provider::{Access, AdoptOperation, KeyProvider};
-use kustody_core::pattern::Pattern;
+use kustody_api::key_provider::KeyProvider;
+use kustody_api::policy::{self, Home};
 use kustody_core::sealing::KeyDocument;
 use kustody_providers::{Claim, Key, State};
 
@@ -56,7 +54,7 @@ pub fn start(spec: &EncryptionKeySpec, held: Option<&str>, facts: &Facts) -> Res
     match (held, &spec.adopt) {
         (Some(held), _) => may_use(held, provider, facts).map(|()| Start::Hold(held.to_owned())),
         (None, Some(adopt)) => may_use(&adopt.key_id, provider, facts).map(|()| Start::Adopt(adopt.key_id.clone())),
-        (None, None) if lines(provider, facts).any(|line| line.create_keys == Some(true)) => Ok(Start::Create),
+        (None, None) if policy::lines(provider, home(facts)).any(|line| line.create_keys == Some(true)) => Ok(Start::Create),
         (None, None) => Err(Verdict::new(
             Reason::AccessDenied,
             format!(
@@ -67,28 +65,13 @@ pub fn start(spec: &EncryptionKeySpec, held: Option<&str>, facts: &Facts) -> Res
     }
 }
 
-/// Lines of `access` that select the key's namespace.
-fn lines<'a>(provider: &'a KeyProvider, facts: &'a Facts) -> impl Iterator<Item = &'a Access> {
-    provider.spec.access.iter().filter(|line| {
-        // A selector that cannot be read selects nothing.
-        Selector::try_from(line.namespaces.clone()).is_ok_and(|selector| selector.matches(&facts.namespace_labels))
-    })
-}
-
-/// Whether the first segment of the id is the namespace's own; the claim then decides.
-fn is_own(id: &str, facts: &Facts) -> bool {
-    id.split_once('/').is_some_and(|(first, _)| first == facts.claim.namespace)
-}
-
-fn has_line(id: &str, provider: &KeyProvider, facts: &Facts) -> bool {
-    lines(provider, facts).flat_map(|line| &line.adopt).any(|adopt| {
-        adopt.operations.contains(&AdoptOperation::Use)
-            && adopt.ids.iter().any(|pattern| Pattern::parse(pattern).is_ok_and(|pattern| pattern.matches(&facts.claim.namespace, id)))
-    })
+/// The namespace as `access` sees it.
+fn home(facts: &Facts) -> Home<'_> {
+    Home { name: &facts.claim.namespace, labels: &facts.namespace_labels }
 }
 
 fn may_use(id: &str, provider: &KeyProvider, facts: &Facts) -> Result<(), Verdict> {
-    if is_own(id, facts) || has_line(id, provider, facts) { Ok(()) } else { Err(denied(id, provider, facts, "")) }
+    if policy::is_own(id, home(facts)) || policy::may_adopt(provider, home(facts), id) { Ok(()) } else { Err(denied(id, provider, facts, "")) }
 }
 
 fn denied(id: &str, provider: &KeyProvider, facts: &Facts, why: &str) -> Verdict {
@@ -107,8 +90,8 @@ pub fn adopt(key: &Key, lives: bool, facts: &Facts) -> Result<(), Verdict> {
     let Some(provider) = &facts.provider else { return Err(Verdict::new(Reason::ProviderNotFound, "the KeyProvider does not exist")) };
     let claim = key.claim();
     let ours = claim.as_ref().is_some_and(|claim| claim.cluster == facts.claim.cluster && claim.namespace_uid == facts.claim.namespace_uid);
-    if !ours && !has_line(&key.id, provider, facts) {
-        let why = if is_own(&key.id, facts) { " (the key belongs to an earlier namespace of this name)" } else { "" };
+    if !ours && !policy::may_adopt(provider, home(facts), &key.id) {
+        let why = if policy::is_own(&key.id, home(facts)) { " (the key belongs to an earlier namespace of this name)" } else { "" };
         return Err(denied(&key.id, provider, facts, why));
     }
     if let Some(claim) = claim.filter(|claim| lives && claim.owner_uid != facts.claim.owner_uid) {

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use kube::core::{Selector, SelectorExt};
 use kustody_api::conditions::{self, ConditionType, Observation};
-use kustody_api::encryption_key::GrantOperation;
+use kustody_api::policy::{self, Home};
 use kustody_api::secret_binding::{SecretSource, SecretStatus, VariableStatus};
 use kustody_api::{EncryptionKey, KeyProvider, Reason, SecretBinding};
 use kustody_core::sealing::SealedValue;
 use kustody_core::sealing::format::hex;
-use kustody_core::variables;
 use kustody_core::wire::{InspectAnswer, Inspected};
 
 /// What caches say of the binding's namespace and its keys.
@@ -132,10 +130,7 @@ fn secret(binding: &SecretBinding, source: &SecretSource, facts: &Facts<'_>) -> 
         return Err((Reason::EncryptionKeyNotReady, format!("{field}.sealed.key: EncryptionKey {name} is not ready: {why}")));
     }
     for account in &binding.spec.workloads.service_accounts {
-        let granted = |grant: &&kustody_api::encryption_key::Grant| {
-            &grant.service_account == account && grant.operations.contains(&GrantOperation::Open)
-        };
-        if key.spec.grants.iter().find(granted).is_none() {
+        if !policy::may_open(&key, account) {
             return Err((
                 Reason::NotGranted,
                 format!(
@@ -149,39 +144,15 @@ fn secret(binding: &SecretBinding, source: &SecretSource, facts: &Facts<'_>) -> 
         Ok(value) => value,
         Err(error) => return invalid(error.to_string()),
     };
-    if status.key_id.as_deref() != Some(&value.header.provider_key_id) {
-        return invalid(format!(
-            "it was sealed under key {}, and EncryptionKey {name} holds {}; seal it again with that EncryptionKey's document",
-            value.header.provider_key_id,
-            status.key_id.as_deref().unwrap_or("none")
-        ));
-    }
-    let hash = hex(&value.header.public_key_sha256);
-    if !status.sealing_keys.iter().any(|record| record.public_key_sha256 == hash) {
-        return invalid(format!(
-            "EncryptionKey {name} does not list the sealing key that it was sealed for; seal it again, or add that key's document to spec.adopt.sealingKeys"
-        ));
-    }
-    Ok(())
+    policy::sealed_for(&key, &value.header.provider_key_id, &hex(&value.header.public_key_sha256)).or_else(invalid)
 }
 
 /// Why the variable may not be filled from this secret, if it may not.
 fn refused(binding: &SecretBinding, variable: &str, secret: &str, facts: &Facts<'_>) -> Option<String> {
-    let pattern = variables::refused(variable)?;
     let source = binding.spec.secrets.iter().find(|source| source.name == secret);
     let key = source.and_then(|source| source.sealed.as_ref()).and_then(|sealed| (facts.key)(&sealed.key));
     let provider = key.as_ref().and_then(|key| (facts.provider)(&key.spec.provider_ref.name));
-    let allow: Vec<&str> = provider
-        .iter()
-        .flat_map(|provider| &provider.spec.access)
-        .filter(|line| Selector::try_from(line.namespaces.clone()).is_ok_and(|selector| selector.matches(facts.namespace_labels)))
-        .flat_map(|line| line.allow_variables.iter().map(String::as_str))
-        .collect();
-    if variables::allowed(variable, &allow) {
-        return None;
-    }
-    let provider = provider.map_or_else(|| "the KeyProvider".to_owned(), |provider| format!("KeyProvider {}", provider.name_any()));
-    Some(format!(
-        "spec.deliver.env[{variable}]: a variable that changes how programs load, trust or connect ({pattern}) is refused unless allowVariables of a line of {provider}'s spec.access for this namespace names it; use another name or a file"
-    ))
+    let namespace = binding.namespace().unwrap_or_default();
+    let home = Home { name: &namespace, labels: facts.namespace_labels };
+    policy::may_fill(variable, provider.as_deref(), home).err()
 }

@@ -1,0 +1,88 @@
+//! What the broker knows of the cluster without asking.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec, PodStatus, ServiceAccount};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use kustody_api::{EncryptionKey, KeyProvider, SecretBinding};
+
+use crate::k8s::cache::Watches;
+
+/// Watch caches; clones share them.
+#[derive(Clone)]
+pub struct Caches {
+    /// Identity, node and phase of every pod.
+    pub pods: Store<Pod>,
+    /// Labels of namespaces.
+    pub namespaces: Store<Namespace>,
+    /// Which service account is which.
+    pub accounts: Store<ServiceAccount>,
+    /// What is delivered.
+    pub bindings: Store<SecretBinding>,
+    /// Under which keys.
+    pub keys: Store<EncryptionKey>,
+    /// By which providers.
+    pub providers: Store<KeyProvider>,
+}
+
+impl Caches {
+    /// Starts all watches.
+    ///
+    /// Requires: `pods, namespaces, serviceaccounts, secretbindings, encryptionkeys, keyproviders: list, watch`.
+    pub fn start(client: &Client, watches: &Watches) -> Self {
+        let config = || watcher::Config::default().any_semantic();
+        Self {
+            pods: watches.start("pods of the broker", Api::all(client.clone()), config(), trim_pod),
+            namespaces: watches.start("namespaces of the broker", Api::all(client.clone()), config(), |namespace: &mut Namespace| {
+                namespace.metadata.annotations = None;
+            }),
+            accounts: watches.start("service accounts of the broker", Api::all(client.clone()), config(), |account: &mut ServiceAccount| {
+                (account.metadata.annotations, account.metadata.labels) = (None, None);
+                (account.secrets, account.image_pull_secrets) = (None, None);
+            }),
+            bindings: watches.start("bindings of the broker", Api::all(client.clone()), config(), |_: &mut SecretBinding| {}),
+            keys: watches.start("keys of the broker", Api::all(client.clone()), config(), |_: &mut EncryptionKey| {}),
+            providers: watches.start("providers of the broker", Api::all(client.clone()), config(), |_: &mut KeyProvider| {}),
+        }
+    }
+
+    /// Whether every cache was filled once: before that, what is not there yet would look missing.
+    pub fn filled(&self) -> bool {
+        let now = |filled: Option<bool>| filled == Some(true);
+        now(self.pods.wait_until_ready().map(|ready| ready.is_ok()).now_or_never())
+            && now(self.namespaces.wait_until_ready().map(|ready| ready.is_ok()).now_or_never())
+            && now(self.accounts.wait_until_ready().map(|ready| ready.is_ok()).now_or_never())
+            && now(self.bindings.wait_until_ready().map(|ready| ready.is_ok()).now_or_never())
+            && now(self.keys.wait_until_ready().map(|ready| ready.is_ok()).now_or_never())
+            && now(self.providers.wait_until_ready().map(|ready| ready.is_ok()).now_or_never())
+    }
+
+    /// The binding of this name.
+    pub fn binding(&self, namespace: &str, name: &str) -> Option<Arc<SecretBinding>> {
+        self.bindings.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The key of this name.
+    pub fn key(&self, namespace: &str, name: &str) -> Option<Arc<EncryptionKey>> {
+        self.keys.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The provider of this name.
+    pub fn provider(&self, name: &str) -> Option<Arc<KeyProvider>> {
+        self.providers.get(&ObjectRef::new(name))
+    }
+}
+
+/// Keeps what tells one pod from another and whether it is alive: a cluster has many, and a pod is large.
+pub fn trim_pod(pod: &mut Pod) {
+    let spec = pod.spec.take().unwrap_or_default();
+    pod.spec = Some(PodSpec { service_account_name: spec.service_account_name, node_name: spec.node_name, ..PodSpec::default() });
+    let phase = pod.status.take().and_then(|status| status.phase);
+    pod.status = Some(PodStatus { phase, ..PodStatus::default() });
+    let metadata = &mut pod.metadata;
+    (metadata.labels, metadata.annotations, metadata.owner_references) = (None, None, None);
+    (metadata.managed_fields, metadata.finalizers) = (None, None);
+}
