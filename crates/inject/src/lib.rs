@@ -1,1 +1,19 @@
-//! Pure injection: pod and facts to plan to JSON Patch.
+//! Pure injection: an admission request, facts from caches and settings in; an answer with explicit patch operations out.
+//!
+//! The webhook serves [`respond`]; benchmarks and fuzzers call it too. No network, no clock, no cluster.
+
+pub mod agent;
+pub mod answer;
+pub mod ask;
+pub mod binding;
+pub mod decide;
+pub mod facts;
+pub mod patch;
+pub mod plan;
+pub mod targets;
+pub mod view;
+
+pub use answer::{Answer, respond};
+pub use binding::Binding;
+pub use decide::{Decision, decide};
+pub use facts::{Config, Facts, Kubelet};

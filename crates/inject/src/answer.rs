@@ -1,0 +1,121 @@
+//! From the bytes of a request to the bytes of its answer.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::decide::{Decision, decide};
+use crate::facts::{Config, Facts};
+use crate::view::Review;
+
+/// The longest denial: more is cut by clients and events.
+const MAX_MESSAGE: usize = 1900;
+
+/// An answer, and what came of it for metrics.
+#[derive(Debug)]
+pub struct Answer {
+    /// The `AdmissionReview` to send.
+    pub body: Vec<u8>,
+    /// `injected`, `unchanged`, `skipped` or `denied`.
+    pub outcome: &'static str,
+    /// Why the pod was denied.
+    pub denial: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The request cannot be read.
+    #[error("the admission review cannot be read")]
+    Malformed(#[source] serde_json::Error),
+    /// Caches are not filled.
+    #[error("what admission needs to know is not known yet")]
+    NotReady,
+    /// The answer cannot be written.
+    #[error("the answer cannot be written")]
+    Write(#[source] serde_json::Error),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Out<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Status {
+    code: u16,
+    reason: &'static str,
+    message: String,
+}
+
+/// Answers one review; `facts` are those of a namespace, `None` while they are not known.
+pub fn respond(body: &[u8], facts: impl FnOnce(&str) -> Option<Facts>, config: &Config) -> Result<Answer, Error> {
+    let review: Review<'_> = serde_json::from_slice(body).map_err(Error::Malformed)?;
+    let request = review.request;
+    let mut response = Response { uid: &request.uid, allowed: true, ..Response::default() };
+    let mut denial = None;
+    let outcome = match (&request.object, request.namespace.as_deref()) {
+        (Some(pod), Some(namespace)) => {
+            let facts = facts(namespace).ok_or(Error::NotReady)?;
+            match decide(pod, namespace, &facts, config) {
+                Decision::Skip(_) => "skipped",
+                Decision::Deny(why) => {
+                    let message = bounded(format!("Kustody: {why}"));
+                    response.allowed = false;
+                    response.status = Some(Status { code: 403, reason: "Forbidden", message });
+                    denial = Some(why);
+                    "denied"
+                }
+                Decision::Inject { patch, bindings, warnings } => {
+                    response.warnings = warnings;
+                    response.audit_annotations.insert("bindings", bindings.join(","));
+                    if patch.is_empty() {
+                        "unchanged"
+                    } else {
+                        response.patch_type = Some("JSONPatch");
+                        response.patch = Some(STANDARD.encode(serde_json::to_vec(patch.operations()).map_err(Error::Write)?));
+                        "injected"
+                    }
+                }
+            }
+        }
+        _ => "skipped",
+    };
+    let out = Out { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response };
+    Ok(Answer { body: serde_json::to_vec(&out).map_err(Error::Write)?, outcome, denial })
+}
+
+fn bounded(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        let mut end = MAX_MESSAGE;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}

@@ -1,0 +1,210 @@
+//! From a pod and facts to what is done: nothing, a patch, or a denial.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kustody_api::names::{AGENT_CONTAINER, INJECTED_ANNOTATION, TOKEN_VOLUME};
+use kustody_core::wire::{ENV_FILE, Plan, env};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::agent;
+use crate::ask::{self, Asking};
+use crate::binding::Binding;
+use crate::facts::{Config, Facts};
+use crate::patch::{Patch, escaped};
+use crate::plan::{Promise, Served, promise};
+use crate::targets::At;
+use crate::view::Pod;
+
+/// Init containers of meshes, which must be running before anything else can reach the network.
+const MESH: [&str; 5] = ["istio-init", "istio-validation", "istio-proxy", "linkerd-init", "linkerd-proxy"];
+
+/// What is done.
+#[derive(Debug)]
+pub enum Decision {
+    /// The pod stays as it is; why.
+    Skip(&'static str),
+    /// The pod has what it asked for, after this patch (which is empty when it has it already).
+    Inject {
+        /// What to change.
+        patch: Patch,
+        /// Names of the bindings that serve it.
+        bindings: Vec<String>,
+        /// For the user.
+        warnings: Vec<String>,
+    },
+    /// The pod is refused; the object, the field, the rule and the remedy.
+    Deny(String),
+}
+
+/// The annotation: for people, and for the next pass over the same pod.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Injected {
+    bindings: BTreeMap<String, Vec<String>>,
+    plan_digest: String,
+}
+
+/// Decides about one pod that is being created.
+pub fn decide(pod: &Pod<'_>, namespace: &str, facts: &Facts, config: &Config) -> Decision {
+    let asking = ask::asking(pod, namespace, facts, config);
+    if let Asking::No(why) = asking {
+        return Decision::Skip(why);
+    }
+    let earlier = match earlier(pod) {
+        Ok(earlier) => earlier,
+        Err(why) => return Decision::Deny(why),
+    };
+    let bindings = match &earlier {
+        // What was promised in an earlier pass stands: the next pass only serves containers that came in between.
+        Some(plan) => promised(plan, facts),
+        None => ask::serving(pod, namespace, asking, facts),
+    };
+    let bindings = match bindings {
+        Ok(bindings) if bindings.is_empty() => return Decision::Skip("no binding selects the pod"),
+        Ok(bindings) => bindings,
+        Err(why) => return Decision::Deny(why),
+    };
+    match promise(pod, &bindings, facts) {
+        Err(why) => Decision::Deny(why),
+        Ok(promise) => Decision::Inject {
+            patch: patch(pod, &promise, earlier.is_some(), facts, config),
+            bindings: bindings.iter().map(|binding| binding.name.clone()).collect(),
+            warnings: warnings(pod),
+        },
+    }
+}
+
+/// The plan of an earlier pass over this pod; an error when names of ours are taken by something else.
+fn earlier(pod: &Pod<'_>) -> Result<Option<Plan>, String> {
+    let taken = |what: &str| Err(format!("{what} is a name that Kustody needs, and the pod uses it for something else; rename it"));
+    if pod.spec.containers.iter().any(|container| *container.name == *AGENT_CONTAINER) {
+        return taken("container kustody-agent");
+    }
+    let Some(agent) = pod.spec.init().iter().find(|container| *container.name == *AGENT_CONTAINER) else {
+        return if pod.spec.has_volume(TOKEN_VOLUME) { taken("volume kustody-token") } else { Ok(None) };
+    };
+    let plan = agent.variable(env::PLAN).and_then(|variable| variable.value.as_deref()).map(|value| value.replace("$$(", "$("));
+    match plan.and_then(|plan| serde_json::from_str(&plan).ok()) {
+        Some(plan) if pod.metadata.annotation(INJECTED_ANNOTATION).is_some() => Ok(Some(plan)),
+        _ => taken("init container kustody-agent"),
+    }
+}
+
+/// The bindings of a plan, as long as they are the same objects.
+fn promised(plan: &Plan, facts: &Facts) -> Result<Vec<Arc<Binding>>, String> {
+    plan.bindings
+        .iter()
+        .map(|planned| {
+            let found = facts.bindings.iter().find(|binding| binding.name == planned.name && binding.uid == planned.uid);
+            found.cloned().ok_or_else(|| {
+                format!("SecretBinding {} was deleted or made anew since the pod was given its plan; create the pod without init container {AGENT_CONTAINER}", planned.name)
+            })
+        })
+        .collect()
+}
+
+fn patch(pod: &Pod<'_>, promise: &Promise, again: bool, facts: &Facts, config: &Config) -> Patch {
+    let mut patch = Patch::default();
+    patch.append("/spec/volumes", pod.spec.volumes.is_some(), agent::volumes(pod, promise));
+    for at in all(&promise.served) {
+        serve(&mut patch, pod, promise, at);
+    }
+    if again {
+        correct(&mut patch, pod, promise);
+    } else {
+        let place = pod.spec.init().iter().take_while(|container| MESH.contains(&&*container.name)).count();
+        let container = agent::container(pod, promise, facts, config);
+        match pod.spec.init_containers {
+            // Last of all operations on containers: from here on their places have moved.
+            Some(_) => patch.add(&format!("/spec/initContainers/{place}"), container),
+            None => patch.add("/spec/initContainers", json!([container])),
+        }
+    }
+    annotate(&mut patch, pod, promise);
+    patch
+}
+
+/// Every container that is served, once.
+fn all(served: &[Served]) -> Vec<At> {
+    let mut all: Vec<At> = Vec::new();
+    for at in served.iter().flat_map(|served| &served.targets) {
+        if !all.contains(at) {
+            all.push(*at);
+        }
+    }
+    all
+}
+
+/// Gives one container the mounts and variables that it lacks.
+fn serve(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise, at: At) {
+    let container = at.of(&pod.spec);
+    let mine = || promise.served.iter().filter(|served| served.targets.contains(&at)).map(|served| &served.binding);
+    let mounts: Vec<Value> = mine()
+        .filter(|binding| !container.mounts(&binding.files_volume))
+        .map(|binding| json!({"name": binding.files_volume, "mountPath": agent::files_path(binding), "readOnly": true}))
+        .collect();
+    let variables: Vec<Value> = mine()
+        .flat_map(|binding| binding.env.iter().map(move |variable| (binding, variable)))
+        .filter(|(_, variable)| container.variable(&variable.name).is_none())
+        .map(|(binding, variable)| {
+            json!({"name": variable.name, "valueFrom": {"fileKeyRef": {"volumeName": binding.env_volume, "path": ENV_FILE, "key": variable.name}}})
+        })
+        .collect();
+    if mounts.is_empty() && variables.is_empty() {
+        return;
+    }
+    patch.guard(at, &pod.spec);
+    let path = at.path();
+    patch.append(&format!("{path}/volumeMounts"), container.volume_mounts.is_some(), mounts);
+    // First, so that `$(NAME)` in the container's own entries composes.
+    patch.prepend(&format!("{path}/env"), container.env.is_some(), variables);
+}
+
+/// What another webhook changed since the first pass may change the agent's user and with it the modes of the plan.
+fn correct(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise) {
+    let Some(index) = pod.spec.init().iter().position(|container| *container.name == *AGENT_CONTAINER) else { return };
+    let at = At { init: true, index };
+    let agent = at.of(&pod.spec);
+    let user = promise.user.unwrap_or(agent::NOBODY);
+    let other_user = agent.security_context.and_then(|context| context.run_as_user) != Some(user);
+    let plan = agent::escaped_references(&promise.plan);
+    let place = agent.env.iter().flatten().position(|variable| *variable.name == *env::PLAN);
+    let other_plan = place.filter(|place| agent.env.iter().flatten().nth(*place).and_then(|v| v.value.as_deref()) != Some(plan.as_str()));
+    if !other_user && other_plan.is_none() {
+        return;
+    }
+    patch.guard(at, &pod.spec);
+    if other_user {
+        patch.add(&format!("{}/securityContext/runAsUser", at.path()), json!(user));
+    }
+    if let Some(place) = other_plan {
+        patch.replace(&format!("{}/env/{place}/value", at.path()), json!(plan));
+    }
+}
+
+fn annotate(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise) {
+    let name = |at: &At| (*at.of(&pod.spec).name).to_owned();
+    let bindings = promise.served.iter().map(|served| (served.binding.name.clone(), served.targets.iter().map(name).collect()));
+    let digest: String = Sha256::digest(promise.plan.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let injected = Injected { bindings: bindings.collect(), plan_digest: format!("sha256:{digest}") };
+    let text = serde_json::to_string(&injected).unwrap_or_default();
+    if pod.metadata.annotation(INJECTED_ANNOTATION) == Some(&text) {
+        return;
+    }
+    if pod.metadata.annotations.is_some() {
+        patch.add(&format!("/metadata/annotations/{}", escaped(INJECTED_ANNOTATION)), json!(text));
+    } else {
+        patch.add("/metadata/annotations", json!({INJECTED_ANNOTATION: text}));
+    }
+}
+
+fn warnings(pod: &Pod<'_>) -> Vec<String> {
+    if pod.spec.share_process_namespace == Some(true) {
+        vec!["shareProcessNamespace: every container of the pod with the same user can read variables and files of the others through /proc; prefer files, and different users".to_owned()]
+    } else {
+        Vec::new()
+    }
+}

@@ -1,0 +1,67 @@
+//! Explicit operations of RFC 6902 on the JSON as it was sent.
+
+use serde_json::{Value, json};
+
+use crate::targets::At;
+use crate::view::Spec;
+
+/// A patch under construction.
+#[derive(Debug, Default)]
+pub struct Patch(Vec<Value>);
+
+impl Patch {
+    /// Adds `value` at `path`.
+    pub fn add(&mut self, path: &str, value: Value) {
+        self.0.push(json!({"op": "add", "path": path, "value": value}));
+    }
+
+    /// Replaces what is at `path`.
+    pub fn replace(&mut self, path: &str, value: Value) {
+        self.0.push(json!({"op": "replace", "path": path, "value": value}));
+    }
+
+    /// Whether the container at this place is still the one that was looked at: the guard of everything that addresses it by index.
+    pub fn guard(&mut self, at: At, spec: &Spec<'_>) {
+        self.0.push(json!({"op": "test", "path": format!("{}/name", at.path()), "value": &*at.of(spec).name}));
+    }
+
+    /// Appends to the list at `path`, which is made when it is not `there`.
+    pub fn append(&mut self, path: &str, there: bool, values: Vec<Value>) {
+        if values.is_empty() {
+            return;
+        }
+        if there {
+            let end = format!("{path}/-");
+            values.into_iter().for_each(|value| self.add(&end, value));
+        } else {
+            self.add(path, Value::Array(values));
+        }
+    }
+
+    /// Puts values at the beginning of the list at `path`, which is made when it is not `there`.
+    pub fn prepend(&mut self, path: &str, there: bool, values: Vec<Value>) {
+        if values.is_empty() {
+            return;
+        }
+        if there {
+            values.into_iter().enumerate().for_each(|(i, value)| self.add(&format!("{path}/{i}"), value));
+        } else {
+            self.add(path, Value::Array(values));
+        }
+    }
+
+    /// Whether nothing is to change.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The operations.
+    pub fn operations(&self) -> &[Value] {
+        &self.0
+    }
+}
+
+/// A name as a segment of a JSON pointer.
+pub fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
