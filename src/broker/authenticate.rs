@@ -58,7 +58,9 @@ impl Authenticator {
             *fetched = Some(Instant::now());
             let keys = self.cluster.keys().await?;
             if keys.is_empty() {
-                tracing::error!("the API server publishes no signing key of service accounts that the broker can use (RS256, ES256, ES384)");
+                tracing::error!(
+                    "the API server publishes no signing key of service accounts that the broker can use (RS256, ES256, ES384)"
+                );
             }
             self.keys.store(Some(Arc::new(keys)));
         }
@@ -78,7 +80,8 @@ impl Authenticator {
         }
         let identity = result.map_err(|cause| {
             tracing::info!(?cause, "a token was refused");
-            Refused::anonymous()
+            // A new signing key may be published a moment before it can be fetched again.
+            Refused { retry: cause == Invalid::UnknownKey, ..Refused::anonymous() }
         })?;
         Ok((identity, token))
     }
@@ -117,7 +120,11 @@ impl Authenticator {
             Seen::Unknown => return Err(gone(identity, "it does not exist any more")),
         }
         let account = self.cluster.account(&subject.namespace, &subject.service_account).await.map_err(unavailable)?;
-        if has_uid(account.as_ref(), identity) { Ok(()) } else { Err(gone(identity, "its service account was deleted or made anew; recreate the pod")) }
+        if has_uid(account.as_ref(), identity) {
+            Ok(())
+        } else {
+            Err(gone(identity, "its service account was deleted or made anew; recreate the pod"))
+        }
     }
 }
 

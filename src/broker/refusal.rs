@@ -41,7 +41,10 @@ impl Refused {
 
     /// The audit record could not be written.
     pub fn unrecorded() -> Self {
-        Self::later("AuditUnavailable", "the broker cannot write its audit log to disk, and releases nothing without it; the operator's log says why")
+        Self::later(
+            "AuditUnavailable",
+            "the broker cannot write its audit log to disk, and releases nothing without it; the operator's log says why",
+        )
     }
 
     /// The answer on the wire.

@@ -1,0 +1,1 @@
+//! Tests of what of a plan is given, as tables.
