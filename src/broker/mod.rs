@@ -28,7 +28,7 @@ pub mod refusal;
 pub mod release;
 pub mod routes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod token;
 
 use authenticate::Authenticator;
