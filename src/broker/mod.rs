@@ -82,7 +82,7 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
     let connect = Arc::new(Providers::new(client.clone(), &config.namespace, Arc::clone(&process.clock)));
     let counts = metrics::Counts::new(&process.metrics);
     let broker = Arc::new(Broker {
-        authenticator: Authenticator::new(caches.clone(), Arc::new(cluster::Live(client)), Arc::clone(&process.clock)),
+        authenticator: Authenticator::new(caches.clone(), Arc::new(cluster::Live(client)), Arc::clone(&process.clock), authenticate::STALE),
         opener: open::Opener::new(connect, counts.clone()),
         limits: limits::Limits::default(),
         clock: Arc::clone(&process.clock),

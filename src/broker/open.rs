@@ -17,10 +17,10 @@ use crate::k8s::providers::Providers;
 
 /// How many seeds are kept.
 const SEEDS: u64 = 1024;
-/// How long one is kept; [`SWEEP`] later it is overwritten, which makes five minutes.
+/// How long one is kept; [`SWEEP`] later at most it is overwritten, within five minutes.
 const KEPT: Duration = Duration::from_secs(270);
 /// How often what is over is overwritten.
-pub const SWEEP: Duration = Duration::from_secs(30);
+pub const SWEEP: Duration = Duration::from_secs(20);
 
 /// Makes the connection that a `KeyProvider` describes.
 #[async_trait]

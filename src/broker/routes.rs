@@ -22,8 +22,8 @@ use crate::runtime::process::Process;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Waits between attempts to fetch the signing keys for the first time; longer than what limits fetching.
-const FETCH_AGAIN: Duration = Duration::from_secs(11);
+/// Wait between attempts to fetch the signing keys for the first time.
+const FETCH_AGAIN: Duration = Duration::from_secs(1);
 
 /// `/v1/release`, `/v1/inspect` and `/healthz`.
 pub fn router(broker: Arc<Broker>) -> Router {
@@ -34,30 +34,27 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .with_state(broker)
 }
 
-/// Fetches the signing keys, and overwrites seeds whose time is over, until the process stops.
+/// Keeps the signing keys fresh and overwrites seeds whose time is over, until the process stops.
 pub fn keep(broker: &Arc<Broker>, process: &Process) {
     let waiting = process.readiness.register("signing keys of service accounts");
     let (broker, stop) = (Arc::downgrade(broker), process.stop.clone());
     process.tasks.spawn(async move {
+        let mut waiting = Some(waiting);
         let keeping = async {
-            let mut waiting = Some(waiting);
-            loop {
-                let Some(broker) = broker.upgrade() else { return waiting };
-                if waiting.is_some() {
-                    match broker.authenticator.fetch().await {
-                        Ok(()) => drop(waiting.take()),
-                        Err(error) => tracing::warn!(%error, "unable to fetch the signing keys of service accounts, retrying"),
-                    }
+            while let Some(broker) = broker.upgrade() {
+                match tokio::time::timeout(SWEEP, broker.authenticator.refresh()).await {
+                    Ok(Ok(())) => drop(waiting.take()),
+                    Ok(Err(error)) => tracing::warn!(%error, "unable to fetch the signing keys of service accounts, retrying"),
+                    Err(_) => tracing::warn!("the API server does not answer with the signing keys of service accounts, retrying"),
                 }
                 broker.opener.sweep().await;
                 drop(broker);
                 tokio::time::sleep(if waiting.is_some() { FETCH_AGAIN } else { SWEEP }).await;
             }
         };
-        if let Some(waiting) = stop.run_until_cancelled(keeping).await {
-            // Ended without keys: never ready.
-            std::mem::forget(waiting);
-        }
+        stop.run_until_cancelled(keeping).await;
+        // Ended without keys: never ready.
+        std::mem::forget(waiting);
     });
 }
 

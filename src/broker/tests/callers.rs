@@ -97,3 +97,12 @@ async fn a_pod_that_the_cache_does_not_know_yet_is_asked_after_at_the_api_server
     assert_eq!(answered.status, StatusCode::OK, "{}", String::from_utf8_lossy(&answered.body));
     assert_eq!(world.asked.reviews.load(Ordering::Relaxed), 1);
 }
+
+#[tokio::test]
+async fn a_broker_that_the_api_server_has_not_confirmed_releases_nothing() {
+    let mut world = World::new().await;
+    world.stale = std::time::Duration::ZERO;
+    let answered = ask(&world.router(), "/v1/release", &world.token(), &plan()).await;
+    let refusal = answered.refusal();
+    assert_eq!((answered.status, refusal.reason.as_str(), refusal.retry), (StatusCode::SERVICE_UNAVAILABLE, "ClusterUnavailable", true));
+}

@@ -2,6 +2,7 @@
 
 mod callers;
 mod inspections;
+mod live;
 mod releases;
 mod signer;
 mod tokens;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -28,7 +29,7 @@ use tower::ServiceExt as _;
 
 use super::signer::{Signer, claims, keys, now};
 use crate::audit::Log;
-use crate::broker::authenticate::Authenticator;
+use crate::broker::authenticate::{Authenticator, STALE};
 use crate::broker::caches::Caches;
 use crate::broker::cluster::Cluster;
 use crate::broker::open::{Connect, Opener};
@@ -156,6 +157,7 @@ pub struct World {
     pub signer: Signer,
     pub audit: tempfile::TempDir,
     pub process: Process,
+    pub stale: Duration,
 }
 
 /// A key of `vision`, made as the controller makes it.
@@ -270,6 +272,7 @@ impl World {
             signer,
             audit: tempfile::tempdir().unwrap(),
             process: Process::new(Arc::new(Fixed)),
+            stale: STALE,
         }
     }
 
@@ -303,7 +306,7 @@ impl World {
             broker_url: None,
         };
         routes::router(Arc::new(Broker {
-            authenticator: Authenticator::new(caches.clone(), Arc::clone(&self.asked) as _, Arc::new(Fixed)),
+            authenticator: Authenticator::new(caches.clone(), Arc::clone(&self.asked) as _, Arc::new(Fixed), self.stale),
             opener: Opener::new(Arc::new(One { local: Arc::clone(&self.local), silent }), counts.clone()),
             limits: limits::Limits::default(),
             clock: Arc::new(Fixed),
