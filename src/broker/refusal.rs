@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use kustody_core::wire::Refusal;
 
@@ -51,8 +50,6 @@ impl Refused {
     pub fn respond(self, correlation_id: &str) -> Response {
         let Self { status, reason, message, retry } = self;
         let body = Refusal { reason: reason.to_owned(), message, correlation_id: correlation_id.to_owned(), retry };
-        let mut response = (status, Json(body)).into_response();
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        (status, Json(body)).into_response()
     }
 }

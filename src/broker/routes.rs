@@ -97,18 +97,22 @@ async fn finish<T>(
     respond: impl FnOnce(T) -> (Response, &'static str),
 ) -> Response {
     let started = Instant::now();
-    let (mut response, outcome) = match answer.await {
-        Ok(answer) => respond(answer),
+    let answer = answer.await;
+    let seconds = started.elapsed().as_secs_f64();
+    let (mut response, outcome) = match answer {
+        Ok(answer) => {
+            let (response, outcome) = respond(answer);
+            tracing::info!(route, correlation_id, outcome, seconds, "answered");
+            (response, outcome)
+        }
         Err(refused) => {
-            tracing::info!(route, correlation_id, reason = refused.reason, message = refused.message, "refused");
             let reason = refused.reason;
+            tracing::info!(route, correlation_id, outcome = reason, seconds, why = refused.message, "refused");
             (refused.respond(correlation_id), reason)
         }
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let seconds = started.elapsed().as_secs_f64();
     broker.counts.answered(route, outcome, seconds);
-    tracing::info!(route, correlation_id, outcome, seconds, "answered");
     response
 }
 
