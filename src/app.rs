@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::broker;
 use crate::config::{Config, Role};
 use crate::controllers;
 use crate::runtime::clock::SystemClock;
@@ -38,6 +39,9 @@ pub enum Error {
     /// Signals cannot be received.
     #[error("failed to listen for signals")]
     Signal(#[source] std::io::Error),
+    /// The broker could not start.
+    #[error("failed to start the broker")]
+    Broker(#[from] broker::Error),
     /// Something could not go on.
     #[error("{0}")]
     Failed(String),
@@ -82,6 +86,9 @@ async fn start_roles(client: &kube::Client, config: &Arc<Config>, process: &Proc
             Ok(()) => {}
             Err(never) => match never {},
         }
+    }
+    if config.plays(Role::Broker) {
+        broker::start(client.clone(), Arc::clone(config), process).await?;
     }
     Ok(())
 }

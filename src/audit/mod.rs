@@ -111,7 +111,11 @@ impl Counts {
     fn new(metrics: &Metrics) -> Self {
         Self {
             records: metrics.register("audit_records", "Audit records on disk", Counter::default()),
-            failures: metrics.register("audit_failures", "Audit records that could not be written; each refused a request", Counter::default()),
+            failures: metrics.register(
+                "audit_failures",
+                "Audit records that could not be written; each refused a request",
+                Counter::default(),
+            ),
             batch: metrics.register("audit_batch_records", "Audit records for each sync", Histogram::new([1.0, 4.0, 16.0, 64.0, 256.0])),
             seconds: metrics.register(
                 "audit_write_seconds",

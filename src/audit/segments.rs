@@ -34,9 +34,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The chain is not what was written.
-    #[error(
-        "the audit log {path} is broken: {broken}; keep all files of the directory as evidence, then start the broker on an empty one"
-    )]
+    #[error("the audit log {path} is broken: {broken}; keep all files of the directory as evidence, then start the broker on an empty one")]
     Broken {
         /// Which file.
         path: PathBuf,

@@ -98,7 +98,10 @@ async fn an_altered_log_is_refused_with_file_line_and_remedy() {
     let path = files(directory.path()).remove(0);
     std::fs::write(&path, text(directory.path()).replace("canary", "parrot")).unwrap();
     let error = Log::open(directory.path(), &process()).err().unwrap().to_string();
-    assert!(error.contains(path.to_str().unwrap()) && error.contains("line 2") && error.contains("start the broker on an empty one"), "{error}");
+    assert!(
+        error.contains(path.to_str().unwrap()) && error.contains("line 2") && error.contains("start the broker on an empty one"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -144,8 +147,8 @@ struct State {
 
 impl Sink for Disk {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
-        let offset = usize::try_from(offset).unwrap();
+        let mut state = self.state();
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let fits = state.room.map_or(bytes.len(), |room| room.min(bytes.len()));
         let end = state.bytes.len().max(offset + fits);
         state.bytes.resize(end, 0);
@@ -154,16 +157,16 @@ impl Sink for Disk {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state();
         if state.truncate_fails {
             return Err(io::Error::other("no"));
         }
-        state.bytes.truncate(usize::try_from(length).unwrap());
+        state.bytes.truncate(usize::try_from(length).map_err(io::Error::other)?);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.0.lock().unwrap().sync_fails { Err(io::Error::other("no")) } else { Ok(()) }
+        if self.state().sync_fails { Err(io::Error::other("no")) } else { Ok(()) }
     }
 }
 
@@ -174,13 +177,22 @@ impl Directory for Disk {
 }
 
 impl Disk {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn recover(&self) {
+        let mut state = self.state();
+        (state.room, state.sync_fails, state.truncate_fails) = (None, false, false);
+    }
+
     fn log(&self, process: &Process) -> Log {
         let found = Found { directory: Box::new(self.clone()), sink: None, length: 0, torn: 0, chain: Chain::default() };
         Log::start(Writer::new(found, SEGMENT_LIMIT), process)
     }
 
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().bytes.clone()).unwrap()
+        String::from_utf8(self.state().bytes.clone()).unwrap()
     }
 }
 
@@ -189,18 +201,13 @@ async fn a_full_or_failing_disk_refuses_and_leaves_one_chain_when_it_recovers() 
     let (disk, process) = (Disk::default(), process());
     let log = disk.log(&process);
     log.record(draft("before")).await.unwrap();
-    let fail: [fn(&mut State); 3] = [
-        |state| state.room = Some(40),
-        |state| state.sync_fails = true,
-        |state| (state.room, state.truncate_fails) = (Some(40), true),
-    ];
+    let fail: [fn(&mut State); 3] =
+        [|state| state.room = Some(40), |state| state.sync_fails = true, |state| (state.room, state.truncate_fails) = (Some(40), true)];
     for (i, fail) in fail.into_iter().enumerate() {
-        fail(&mut disk.0.lock().unwrap());
+        fail(&mut disk.state());
         assert_eq!(log.record(draft("lost")).await, Err(Unrecorded::Disk));
         assert_eq!(log.record(draft("lost")).await, Err(Unrecorded::Disk));
-        let mut state = disk.0.lock().unwrap();
-        (state.room, state.sync_fails, state.truncate_fails) = (None, false, false);
-        drop(state);
+        disk.recover();
         log.record(draft(&format!("after {i}"))).await.unwrap();
     }
     end(log, &process).await;

@@ -21,6 +21,8 @@ use crate::runtime::clock::Clock;
 const MAX_TOKEN: usize = 16 * 1024;
 /// Signing keys are not fetched more often than this, whatever key ids tokens name.
 const REFETCH: Duration = Duration::from_secs(10);
+/// After this long without a word of the API server, its watches may be as old: what was withdrawn since is not known here.
+pub const STALE: Duration = Duration::from_mins(1);
 /// How many pods are asked after at the API server at the same time.
 const LIVE: usize = 16;
 
@@ -29,7 +31,9 @@ pub struct Authenticator {
     caches: Caches,
     cluster: Arc<dyn Cluster>,
     clock: Arc<dyn Clock>,
-    keys: ArcSwapOption<Keys>,
+    /// The signing keys, and when the API server last confirmed them.
+    keys: ArcSwapOption<(Keys, Instant)>,
+    stale: Duration,
     fetched: Mutex<Option<Instant>>,
     live: Semaphore,
 }
@@ -46,22 +50,29 @@ enum Seen {
 }
 
 impl Authenticator {
-    /// Without keys: nobody is let in before [`Authenticator::fetch`].
-    pub fn new(caches: Caches, cluster: Arc<dyn Cluster>, clock: Arc<dyn Clock>) -> Self {
-        Self { caches, cluster, clock, keys: ArcSwapOption::empty(), fetched: Mutex::default(), live: Semaphore::new(LIVE) }
+    /// Without keys: nobody is let in before [`Authenticator::refresh`], nor `stale` after the last one.
+    pub fn new(caches: Caches, cluster: Arc<dyn Cluster>, clock: Arc<dyn Clock>, stale: Duration) -> Self {
+        let (keys, fetched, live) = (ArcSwapOption::empty(), Mutex::default(), Semaphore::new(LIVE));
+        Self { caches, cluster, clock, keys, stale, fetched, live }
     }
 
-    /// Fetches the signing keys, if that was not done a moment ago.
-    pub async fn fetch(&self) -> Result<(), kube::Error> {
+    /// Fetches the signing keys: those that were withdrawn are trusted no longer, and the API server is there.
+    pub async fn refresh(&self) -> Result<(), kube::Error> {
+        self.fetch(Duration::ZERO).await
+    }
+
+    async fn fetch(&self, at_least: Duration) -> Result<(), kube::Error> {
         let mut fetched = self.fetched.lock().await;
-        if fetched.is_none_or(|at| at.elapsed() >= REFETCH) {
-            *fetched = Some(Instant::now());
-            let keys = self.cluster.keys().await?;
-            if keys.is_empty() {
-                tracing::error!("the API server publishes no signing key of service accounts that the broker can use (RS256, ES256, ES384)");
-            }
-            self.keys.store(Some(Arc::new(keys)));
+        if fetched.is_some_and(|at| at.elapsed() < at_least) {
+            return Ok(());
         }
+        let begun = Instant::now();
+        *fetched = Some(begun);
+        let keys = self.cluster.keys().await?;
+        if keys.is_empty() {
+            tracing::error!("the API server publishes no signing key of service accounts that the broker can use (RS256, ES256, ES384)");
+        }
+        self.keys.store(Some(Arc::new((keys, begun))));
         Ok(())
     }
 
@@ -70,7 +81,7 @@ impl Authenticator {
         let token = bearer(headers).ok_or_else(Refused::anonymous)?;
         let mut result = self.verify(token);
         if result == Err(Invalid::UnknownKey) {
-            if let Err(error) = self.fetch().await {
+            if let Err(error) = self.fetch(REFETCH).await {
                 tracing::warn!(%error, "unable to fetch the signing keys of service accounts");
                 return Err(Refused::later("KeysUnavailable", "the broker cannot fetch the cluster's signing keys at the moment"));
             }
@@ -78,13 +89,19 @@ impl Authenticator {
         }
         let identity = result.map_err(|cause| {
             tracing::info!(?cause, "a token was refused");
-            Refused::anonymous()
+            // A new signing key may be published a moment before it can be fetched again.
+            Refused { retry: cause == Invalid::UnknownKey, ..Refused::anonymous() }
         })?;
+        if self.keys.load().as_ref().is_none_or(|keys| keys.1.elapsed() > self.stale) {
+            let seconds = self.stale.as_secs();
+            let message = format!("the broker has not reached the API server for {seconds} s and cannot know what was withdrawn since");
+            return Err(Refused::later("ClusterUnavailable", message));
+        }
         Ok((identity, token))
     }
 
     fn verify(&self, token: &str) -> Result<Identity, Invalid> {
-        self.keys.load().as_ref().ok_or(Invalid::UnknownKey)?.verify(token, self.clock.now())
+        self.keys.load().as_ref().ok_or(Invalid::UnknownKey)?.0.verify(token, self.clock.now())
     }
 
     /// Whether pod and service account of the token are still there; from the caches, else live.
@@ -117,7 +134,11 @@ impl Authenticator {
             Seen::Unknown => return Err(gone(identity, "it does not exist any more")),
         }
         let account = self.cluster.account(&subject.namespace, &subject.service_account).await.map_err(unavailable)?;
-        if has_uid(account.as_ref(), identity) { Ok(()) } else { Err(gone(identity, "its service account was deleted or made anew; recreate the pod")) }
+        if has_uid(account.as_ref(), identity) {
+            Ok(())
+        } else {
+            Err(gone(identity, "its service account was deleted or made anew; recreate the pod"))
+        }
     }
 }
 

@@ -125,7 +125,9 @@ fn asked(
     let mut refused = Vec::new();
     let no_more = |secret: &str, property: &Option<String>| {
         let property = property.as_ref().map_or_else(String::new, |property| format!(" (property {property})"));
-        format!("SecretBinding {namespace}/{name}: spec.deliver does not deliver {secret}{property} any more; restore it, or recreate the pod")
+        format!(
+            "SecretBinding {namespace}/{name}: spec.deliver does not deliver {secret}{property} any more; restore it, or recreate the pod"
+        )
     };
     for file in &planned.files {
         if delivered.contains(&(&file.secret, file.property.as_deref())) {

@@ -39,10 +39,15 @@ impl Caches {
             namespaces: watches.start("namespaces of the broker", Api::all(client.clone()), config(), |namespace: &mut Namespace| {
                 namespace.metadata.annotations = None;
             }),
-            accounts: watches.start("service accounts of the broker", Api::all(client.clone()), config(), |account: &mut ServiceAccount| {
-                (account.metadata.annotations, account.metadata.labels) = (None, None);
-                (account.secrets, account.image_pull_secrets) = (None, None);
-            }),
+            accounts: watches.start(
+                "service accounts of the broker",
+                Api::all(client.clone()),
+                config(),
+                |account: &mut ServiceAccount| {
+                    (account.metadata.annotations, account.metadata.labels) = (None, None);
+                    (account.secrets, account.image_pull_secrets) = (None, None);
+                },
+            ),
             bindings: watches.start("bindings of the broker", Api::all(client.clone()), config(), |_: &mut SecretBinding| {}),
             keys: watches.start("keys of the broker", Api::all(client.clone()), config(), |_: &mut EncryptionKey| {}),
             providers: watches.start("providers of the broker", Api::all(client.clone()), config(), |_: &mut KeyProvider| {}),

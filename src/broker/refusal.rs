@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use kustody_core::wire::Refusal;
 
@@ -41,15 +40,16 @@ impl Refused {
 
     /// The audit record could not be written.
     pub fn unrecorded() -> Self {
-        Self::later("AuditUnavailable", "the broker cannot write its audit log to disk, and releases nothing without it; the operator's log says why")
+        Self::later(
+            "AuditUnavailable",
+            "the broker cannot write its audit log to disk, and releases nothing without it; the operator's log says why",
+        )
     }
 
     /// The answer on the wire.
     pub fn respond(self, correlation_id: &str) -> Response {
         let Self { status, reason, message, retry } = self;
         let body = Refusal { reason: reason.to_owned(), message, correlation_id: correlation_id.to_owned(), retry };
-        let mut response = (status, Json(body)).into_response();
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        (status, Json(body)).into_response()
     }
 }

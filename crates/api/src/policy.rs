@@ -59,7 +59,9 @@ pub fn usable<'a>(key: &'a EncryptionKey, provider: Option<&KeyProvider>, home: 
     };
     if status.state != Some(KeyState::Enabled) {
         let state = status.state.map_or_else(|| "unknown".to_owned(), |state| format!("{state:?}"));
-        return Err(format!("EncryptionKey {name}: its key is {state}, and only an enabled key opens values; its condition Ready says why"));
+        return Err(format!(
+            "EncryptionKey {name}: its key is {state}, and only an enabled key opens values; its condition Ready says why"
+        ));
     }
     let provider_name = &key.spec.provider_ref.name;
     let Some(provider) = provider else {
@@ -108,8 +110,12 @@ pub fn sealed_for(key: &EncryptionKey, key_id: &str, public_key_sha256: &str) ->
 /// Why no secret under this provider may fill the variable, if none may.
 pub fn may_fill(variable: &str, provider: Option<&KeyProvider>, home: Home<'_>) -> Result<(), String> {
     let Some(pattern) = variables::refused(variable) else { return Ok(()) };
-    let allow: Vec<&str> =
-        provider.into_iter().flat_map(|provider| lines(provider, home)).flat_map(|line| &line.allow_variables).map(String::as_str).collect();
+    let allow: Vec<&str> = provider
+        .into_iter()
+        .flat_map(|provider| lines(provider, home))
+        .flat_map(|line| &line.allow_variables)
+        .map(String::as_str)
+        .collect();
     if variables::allowed(variable, &allow) {
         return Ok(());
     }

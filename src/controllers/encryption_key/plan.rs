@@ -71,7 +71,11 @@ fn home(facts: &Facts) -> Home<'_> {
 }
 
 fn may_use(id: &str, provider: &KeyProvider, facts: &Facts) -> Result<(), Verdict> {
-    if policy::is_own(id, home(facts)) || policy::may_adopt(provider, home(facts), id) { Ok(()) } else { Err(denied(id, provider, facts, "")) }
+    if policy::is_own(id, home(facts)) || policy::may_adopt(provider, home(facts), id) {
+        Ok(())
+    } else {
+        Err(denied(id, provider, facts, ""))
+    }
 }
 
 fn denied(id: &str, provider: &KeyProvider, facts: &Facts, why: &str) -> Verdict {

@@ -20,12 +20,13 @@ fn provider(access: &Value) -> KeyProvider {
 fn key(id: &str) -> EncryptionKey {
     let spec = json!({"providerRef": {"name": "main"}, "grants": [{"serviceAccount": "trainer", "operations": ["Open"]}]});
     let mut key = EncryptionKey::new("team-key", serde_json::from_value(spec).unwrap());
-    let status = json!({"keyId": id, "providerUid": "provider-uid", "state": "Enabled", "sealingKeys": [{"version": 1, "publicKeySha256": "aa"}]});
+    let status =
+        json!({"keyId": id, "providerUid": "provider-uid", "state": "Enabled", "sealingKeys": [{"version": 1, "publicKeySha256": "aa"}]});
     key.status = Some(serde_json::from_value(status).unwrap());
     key
 }
 
-fn line(rest: Value) -> Value {
+fn line(rest: &Value) -> Value {
     let mut line = json!({"namespaces": {"matchLabels": {"team": "vision"}}});
     line.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
     json!([line])
@@ -36,27 +37,27 @@ fn a_key_is_used_only_while_access_still_allows_it() {
     let (labels, own, other) = (labels(), "vision/team-key/1", "alias/shared");
     let home = Home { name: "vision", labels: &labels };
     let other_team = json!([{"namespaces": {"matchLabels": {"team": "speech"}}, "createKeys": true}]);
-    let adopt = |operation| line(json!({"adopt": [{"ids": ["alias/shared"], "operations": [operation]}]}));
+    let adopt = |operation| line(&json!({"adopt": [{"ids": ["alias/shared"], "operations": [operation]}]}));
     for (id, access, allowed) in [
-        (own, line(json!({"createKeys": true})), true),
-        (own, line(json!({})), true),
+        (own, line(&json!({"createKeys": true})), true),
+        (own, line(&json!({})), true),
         (own, json!([]), false),
         (own, other_team, false),
         (own, json!([{"namespaces": {"matchExpressions": [{"key": "team", "operator": "Odd"}]}}]), false),
-        (other, line(json!({"createKeys": true})), false),
+        (other, line(&json!({"createKeys": true})), false),
         (other, adopt("Use"), true),
         (other, adopt("Rotate"), false),
     ] {
         assert_eq!(usable(&key(id), Some(&provider(&access)), home).is_ok(), allowed, "{id} {access}");
     }
-    assert!(!may_adopt(&provider(&line(json!({}))), home, own));
+    assert!(!may_adopt(&provider(&line(&json!({}))), home, own));
 }
 
 #[test]
 fn a_key_that_is_not_enabled_or_of_another_provider_is_not_used() {
     let labels = labels();
     let home = Home { name: "vision", labels: &labels };
-    let provider = provider(&line(json!({"createKeys": true})));
+    let provider = provider(&line(&json!({"createKeys": true})));
     let id = "vision/team-key/1";
     assert_eq!(usable(&key(id), Some(&provider), home), Ok(id));
     let changed = |change: &dyn Fn(&mut crate::EncryptionKeyStatus)| {
@@ -89,7 +90,7 @@ fn a_value_is_for_the_key_that_is_held_and_a_public_key_that_is_listed() {
 fn a_refused_variable_is_filled_only_where_a_line_names_it() {
     let labels = labels();
     let home = Home { name: "vision", labels: &labels };
-    let allowing = provider(&line(json!({"allowVariables": ["https_proxy"]})));
+    let allowing = provider(&line(&json!({"allowVariables": ["https_proxy"]})));
     assert_eq!(may_fill("HF_TOKEN", None, home), Ok(()));
     assert_eq!(may_fill("HTTPS_PROXY", Some(&allowing), home), Ok(()));
     assert!(may_fill("LD_PRELOAD", Some(&allowing), home).unwrap_err().contains("KeyProvider main's spec.access"));

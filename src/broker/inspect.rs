@@ -1,0 +1,117 @@
+//! `POST /v1/inspect`: says to the controller whether a binding opens, in booleans and reasons, never a value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, StatusCode};
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use kustody_api::SecretBinding;
+use kustody_api::policy::Home;
+use kustody_core::audit::{Event, Subject};
+use kustody_core::secret::SecretBytes;
+use kustody_core::wire::{InspectAnswer, InspectRequest, Inspected};
+use kustody_core::{envfile, property};
+
+use super::Broker;
+use super::authorize::{self, Allowed, Facts};
+use super::open::Failure;
+use super::refusal::Refused;
+use super::release::item;
+
+const MAX_REQUEST: usize = 16 * 1024;
+
+/// Answers the controller, once the record of what it asked is on disk.
+pub async fn inspect(broker: &Broker, headers: &HeaderMap, body: Body, correlation_id: &str) -> Result<InspectAnswer, Refused> {
+    let (identity, token) = broker.authenticator.token(headers).await?;
+    let subject = &identity.subject;
+    let config = &broker.config;
+    if subject.namespace != config.namespace || subject.service_account != config.controller_service_account() {
+        broker.limits.count(&subject.pod_uid).await?;
+        let refused = Refused::denied(StatusCode::FORBIDDEN, "NotTheController", "only the operator's controller may ask this");
+        let reasons = std::iter::once(format!("{}: {}", refused.reason, refused.message));
+        broker.record(broker.draft(Event::Refusal, Some(subject.clone()), Vec::new(), reasons, correlation_id)).await?;
+        return Err(refused);
+    }
+    broker.authenticator.alive(&identity, token).await?;
+    let unreadable = |rule: String| Refused::denied(StatusCode::BAD_REQUEST, "RequestUnreadable", rule);
+    let bytes = to_bytes(body, MAX_REQUEST).await.map_err(|_| unreadable("the request is too large or was cut off".to_owned()))?;
+    let request: InspectRequest = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    look(broker, &request, subject, correlation_id).await
+}
+
+async fn look(broker: &Broker, request: &InspectRequest, subject: &Subject, correlation_id: &str) -> Result<InspectAnswer, Refused> {
+    let namespace = request.namespace.as_str();
+    let behind = || Refused {
+        status: StatusCode::CONFLICT,
+        reason: "CacheBehind",
+        message: format!("the broker does not see generation {} of SecretBinding {namespace}/{}", request.generation, request.binding),
+        retry: true,
+    };
+    let same =
+        |binding: &SecretBinding| binding.uid().as_deref() == Some(&request.uid) && binding.metadata.generation == Some(request.generation);
+    let binding = broker.caches.binding(namespace, &request.binding).filter(|binding| same(binding)).ok_or_else(behind)?;
+    let home = broker.caches.namespaces.get(&ObjectRef::new(namespace)).ok_or_else(behind)?;
+    let sources = sources(broker, &binding, Home { name: namespace, labels: home.labels() });
+    let (mut values, mut items) = (BTreeMap::new(), Vec::new());
+    let mut answer = InspectAnswer::default();
+    for (name, found) in sources {
+        let opened = match &found {
+            Ok(allowed) => {
+                items.push(item(allowed));
+                broker.opener.open(&binding, &name, (&allowed.key, &allowed.provider, &allowed.sealed)).await
+            }
+            Err(reason) => Err(Failure::Never(reason.clone())),
+        };
+        let message = match opened {
+            Ok(value) => {
+                values.insert(name.clone(), value);
+                None
+            }
+            // Says nothing of the binding: what was known of it still holds.
+            Err(Failure::Later(reason)) => return Err(Refused::later("ProviderUnavailable", reason)),
+            Err(Failure::Never(reason)) => Some(reason),
+        };
+        answer.secrets.push(Inspected { name, ok: message.is_none(), message });
+    }
+    deliverable(&binding, &values, &mut answer);
+    let failed = answer.secrets.iter().chain(&answer.variables).chain(&answer.files).filter_map(|item| item.message.clone());
+    let failed: Vec<String> = failed.map(|reason| format!("{namespace}/{}: {reason}", request.binding)).collect();
+    broker.record(broker.draft(Event::Inspect, Some(subject.clone()), items, failed.into_iter(), correlation_id)).await?;
+    Ok(answer)
+}
+
+/// Each secret of the binding, and under what it may be opened.
+fn sources(broker: &Broker, binding: &Arc<SecretBinding>, home: Home<'_>) -> Vec<(String, Result<Allowed, String>)> {
+    let facts = Facts {
+        home,
+        binding: &|name| broker.caches.binding(home.name, name),
+        key: &|name| broker.caches.key(home.name, name),
+        provider: &|name| broker.caches.provider(name),
+    };
+    let found = |secret: &String| {
+        let (key, provider, sealed) = authorize::secret_of(binding, secret, None, facts)?;
+        Ok(Allowed { binding: Arc::clone(binding), secret: secret.clone(), properties: Vec::new(), key, provider, sealed })
+    };
+    binding.spec.secrets.iter().map(|source| (source.name.clone(), found(&source.name))).collect()
+}
+
+/// Whether each variable fits an environment file, and each property is there.
+#[expect(clippy::disallowed_methods, reason = "a boolean is made of the value: whether an environment file can carry it")]
+fn deliverable(binding: &SecretBinding, values: &BTreeMap<String, SecretBytes>, answer: &mut InspectAnswer) {
+    let extract = |secret: &str, property: Option<&str>| match values.get(secret) {
+        Some(value) => property::extract(value, property).map_err(|error| error.to_string()),
+        None => Err(format!("secret {secret} does not open")),
+    };
+    let inspected = |name: &str, result: Result<(), String>| Inspected { name: name.to_owned(), ok: result.is_ok(), message: result.err() };
+    for variable in &binding.spec.deliver.env {
+        let result = extract(&variable.secret, variable.property.as_deref())
+            .and_then(|value| envfile::check(&variable.name, value.expose()).map_err(|error| error.to_string()));
+        answer.variables.push(inspected(&variable.name, result));
+    }
+    for file in binding.spec.deliver.files.iter().filter(|file| file.property.is_some()) {
+        let result = extract(&file.secret, file.property.as_deref()).map(drop);
+        answer.files.push(inspected(&file.path, result));
+    }
+}

@@ -1,0 +1,131 @@
+//! Opens sealed values: one provider call for each sealing key, shared by everybody who waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kube::ResourceExt;
+use kustody_api::{EncryptionKey, KeyProvider, SecretBinding};
+use kustody_core::sealing::{self, Place, SealedValue, wrap_context};
+use kustody_core::secret::SecretBytes;
+use kustody_providers::{Error as ProviderError, Provider};
+use moka::future::Cache;
+use sha2::{Digest, Sha256};
+
+use super::metrics::Counts;
+use crate::k8s::providers::Providers;
+
+/// How many seeds are kept.
+const SEEDS: u64 = 1024;
+/// How long one is kept; [`SWEEP`] later at most it is overwritten, within five minutes.
+const KEPT: Duration = Duration::from_secs(270);
+/// How often what is over is overwritten.
+pub const SWEEP: Duration = Duration::from_secs(20);
+
+/// Makes the connection that a `KeyProvider` describes.
+#[async_trait]
+pub trait Connect: Send + Sync {
+    /// The connection.
+    async fn connect(&self, object: &KeyProvider) -> Result<Arc<dyn Provider>, ProviderError>;
+}
+
+#[async_trait]
+impl Connect for Providers {
+    async fn connect(&self, object: &KeyProvider) -> Result<Arc<dyn Provider>, ProviderError> {
+        self.get(object).await
+    }
+}
+
+/// Why a value did not open.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// It may open later.
+    Later(String),
+    /// It does not, until something changes.
+    Never(String),
+}
+
+/// The authority under which a seed was read: none of it may differ for a seed to be used again.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Authority {
+    provider: (Option<String>, Option<i64>),
+    namespace: String,
+    key: String,
+    key_uid: Option<String>,
+    key_id: String,
+    version: u32,
+    public_key: [u8; 32],
+    /// A header made up by somebody must not share the fate of the true one's call.
+    wrapped_seed: [u8; 32],
+}
+
+/// Opens values; keeps seeds, zeroised when they leave.
+///
+/// Callers authorize before each use: a seed that is here says nothing of who may have what it opens.
+pub struct Opener {
+    connect: Arc<dyn Connect>,
+    seeds: Cache<Authority, Arc<SecretBytes>>,
+    counts: Counts,
+}
+
+impl Opener {
+    /// Without any seed.
+    pub fn new(connect: Arc<dyn Connect>, counts: Counts) -> Self {
+        Self { connect, seeds: Cache::builder().max_capacity(SEEDS).time_to_live(KEPT).build(), counts }
+    }
+
+    /// Overwrites the seeds whose time is over.
+    pub async fn sweep(&self) {
+        self.seeds.run_pending_tasks().await;
+    }
+
+    /// The seed that opens what `key` allows to be opened. `sealed` was compared with it before.
+    async fn seed(&self, key: &EncryptionKey, object: &KeyProvider, sealed: &SealedValue) -> Result<Arc<SecretBytes>, Arc<ProviderError>> {
+        let namespace = key.namespace().unwrap_or_default();
+        let header = &sealed.header;
+        // What was authorized is the key that the EncryptionKey holds; `policy::sealed_for` found it equal to the header's.
+        let key_id = key.status.as_ref().and_then(|status| status.key_id.clone()).unwrap_or_default();
+        let authority = Authority {
+            provider: (object.uid(), object.metadata.generation),
+            namespace: namespace.clone(),
+            key: key.name_any(),
+            key_uid: key.uid(),
+            key_id: key_id.clone(),
+            version: header.version,
+            public_key: header.public_key_sha256,
+            wrapped_seed: Sha256::digest(&header.wrapped_seed).into(),
+        };
+        self.counts.seeds.inc();
+        let unwrap = async {
+            self.counts.provider_calls.inc();
+            let context = wrap_context(&namespace, &key.name_any(), header.version, &header.public_key_sha256);
+            let provider = self.connect.connect(object).await?;
+            provider.unwrap(&key_id, &header.wrapped_seed, &context).await.map(Arc::new)
+        };
+        self.seeds.try_get_with(authority, unwrap).await
+    }
+
+    /// The value of one secret of a binding.
+    pub async fn open(
+        &self,
+        binding: &SecretBinding,
+        secret: &str,
+        (key, provider, sealed): (&EncryptionKey, &KeyProvider, &SealedValue),
+    ) -> Result<SecretBytes, Failure> {
+        let field = format!("spec.secrets[{secret}].sealed.value");
+        let seed = self.seed(key, provider, sealed).await.map_err(|error| {
+            let message = format!("{field}: KeyProvider {}: {error}", provider.name_any());
+            if error.is_transient() { Failure::Later(message) } else { Failure::Never(message) }
+        })?;
+        let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
+        let (secret, sealed) = (secret.to_owned(), sealed.clone());
+        // Half a millisecond of arithmetic for each value: not on the threads that answer everybody else.
+        let opened = tokio::task::spawn_blocking(move || {
+            sealing::open(&seed, &sealed, &Place { namespace: &namespace, binding: &name, secret: &secret })
+        });
+        match opened.await {
+            Ok(result) => result.map_err(|error| Failure::Never(format!("{field}: {error}"))),
+            Err(_) => Err(Failure::Later(format!("{field}: the broker is stopping"))),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `POST /v1/release`: authenticate, authorize, open, record, answer. Nothing is answered that is not on disk.
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, StatusCode};
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use kustody_api::policy::Home;
+use kustody_core::audit::{Draft, Event, Item, Subject};
+use kustody_core::property;
+use kustody_core::wire::{Plan, Release, ReleasedValue, Withdrawn};
+
+use super::Broker;
+use super::authorize::{self, Allowed, Decision, Facts};
+use super::open::Failure;
+use super::refusal::Refused;
+use super::token::Identity;
+
+/// The largest plan.
+pub const MAX_PLAN: usize = 256 * 1024;
+/// A record holds at most this many reasons, and of each this many bytes: plans are written by their pods.
+const REASONS: (usize, usize) = (64, 512);
+
+/// What is answered, once its record is on disk.
+pub struct Answer {
+    /// The encoded release.
+    pub body: Bytes,
+    /// `released`, `partial` or `withdrawn`, for the metric.
+    pub outcome: &'static str,
+}
+
+/// An answer and what its record will say.
+struct Prepared {
+    answer: Answer,
+    items: Vec<Item>,
+    withdrawn: Vec<Withdrawn>,
+}
+
+/// Answers one agent.
+pub async fn release(broker: &Broker, headers: &HeaderMap, body: Body, correlation_id: &str) -> Result<Answer, Refused> {
+    let (identity, token) = broker.authenticator.token(headers).await?;
+    broker.limits.count(&identity.subject.pod_uid).await?;
+    let subject = Some(identity.subject.clone());
+    match prepare(broker, &identity, token, body).await {
+        Ok(Prepared { answer, items, withdrawn }) => {
+            let event = if answer.outcome == "withdrawn" { Event::Refusal } else { Event::Release };
+            let reasons = withdrawn.iter().map(|Withdrawn { binding, item, reason }| format!("{binding}/{item}: {reason}"));
+            broker.record(broker.draft(event, subject, items, reasons, correlation_id)).await?;
+            Ok(answer)
+        }
+        Err(refused) => {
+            let reasons = std::iter::once(format!("{}: {}", refused.reason, refused.message));
+            broker.record(broker.draft(Event::Refusal, subject, Vec::new(), reasons, correlation_id)).await?;
+            Err(refused)
+        }
+    }
+}
+
+/// Everything but the record: the answer stays here until that is on disk.
+async fn prepare(broker: &Broker, identity: &Identity, token: &str, body: Body) -> Result<Prepared, Refused> {
+    broker.authenticator.alive(identity, token).await?;
+    let plan = read_plan(body).await?;
+    let Decision { allowed, withdrawn } = decide(broker, &plan, &identity.subject)?;
+    let mut release = Release { values: Vec::new(), withdrawn };
+    let mut items = Vec::new();
+    for allowed in &allowed {
+        if give(broker, allowed, &mut release).await? {
+            items.push(item(allowed));
+        }
+    }
+    let outcome = match (items.is_empty(), release.withdrawn.is_empty()) {
+        (_, true) => "released",
+        (false, false) => "partial",
+        (true, false) => "withdrawn",
+    };
+    let encoded = release.encode().map_err(|error| {
+        let message = format!("{error}, the limit for one pod; name fewer or smaller secrets in the bindings that serve it");
+        Refused::denied(StatusCode::FORBIDDEN, "ReleaseTooLarge", message)
+    })?;
+    // `from_owner`: the buffer that is sent is the one that is zeroised.
+    let answer = Answer { body: Bytes::from_owner(encoded), outcome };
+    Ok(Prepared { answer, items, withdrawn: release.withdrawn })
+}
+
+impl Broker {
+    /// A record whose size is bounded, whatever was asked.
+    pub(super) fn draft(
+        &self,
+        event: Event,
+        subject: Option<Subject>,
+        items: Vec<Item>,
+        reasons: impl Iterator<Item = String>,
+        correlation_id: &str,
+    ) -> Draft {
+        let (count, length) = REASONS;
+        let mut reasons: Vec<String> = reasons.collect();
+        let more = reasons.len().saturating_sub(count);
+        reasons.truncate(count);
+        for reason in &mut reasons {
+            reason.truncate(reason.floor_char_boundary(length));
+        }
+        if more > 0 {
+            reasons.push(format!("and {more} more"));
+        }
+        Draft { time: self.clock.now(), event, subject, items, reasons, correlation_id: correlation_id.to_owned() }
+    }
+
+    /// Returns when the record is on disk.
+    pub(super) async fn record(&self, draft: Draft) -> Result<(), Refused> {
+        self.log.record(draft).await.map_err(|error| {
+            tracing::error!(%error, "nothing is released: no audit record");
+            Refused::unrecorded()
+        })
+    }
+}
+
+async fn read_plan(body: Body) -> Result<Plan, Refused> {
+    let unreadable =
+        |rule: String| Refused::denied(StatusCode::BAD_REQUEST, "PlanUnreadable", format!("the plan: {rule}; recreate the pod"));
+    let bytes = to_bytes(body, MAX_PLAN).await.map_err(|_| unreadable(format!("it has at most {MAX_PLAN} bytes and arrives whole")))?;
+    let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| unreadable(format!("it cannot be read: {error}")))?;
+    if plan.version != 1 {
+        return Err(unreadable(format!("its version is {}, and this broker reads version 1", plan.version)));
+    }
+    let mut names: Vec<&str> = plan.bindings.iter().map(|binding| binding.name.as_str()).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(unreadable("it names a binding twice".to_owned()));
+    }
+    Ok(plan)
+}
+
+fn decide(broker: &Broker, plan: &Plan, subject: &Subject) -> Result<Decision, Refused> {
+    let namespace = subject.namespace.as_str();
+    let Some(home) = broker.caches.namespaces.get(&ObjectRef::new(namespace)) else {
+        return Err(Refused::later("CacheBehind", format!("the broker does not know namespace {namespace} yet; try again")));
+    };
+    let facts = Facts {
+        home: Home { name: namespace, labels: home.labels() },
+        binding: &|name| broker.caches.binding(namespace, name),
+        key: &|name| broker.caches.key(namespace, name),
+        provider: &|name| broker.caches.provider(name),
+    };
+    Ok(authorize::decide(plan, &subject.service_account, facts))
+}
+
+/// Opens one secret and takes from it what is asked for; says whether anything of it is given.
+///
+/// A provider that does not answer refuses the whole release: it is over soon, and half of what was asked starts no pod.
+async fn give(broker: &Broker, allowed: &Allowed, release: &mut Release) -> Result<bool, Refused> {
+    let Allowed { binding, secret, properties, key, provider, sealed } = allowed;
+    let name = binding.name_any();
+    let named = |reason: String| format!("SecretBinding {}/{name}: {reason}", binding.namespace().unwrap_or_default());
+    let withdraw = |reason: String| Withdrawn { binding: name.clone(), item: secret.clone(), reason: named(reason) };
+    let value = match broker.opener.open(binding, secret, (key, provider, sealed)).await {
+        Ok(value) => value,
+        Err(Failure::Later(reason)) => return Err(Refused::later("ProviderUnavailable", named(reason))),
+        Err(Failure::Never(reason)) => {
+            release.withdrawn.push(withdraw(reason));
+            return Ok(false);
+        }
+    };
+    let mut given = false;
+    for property in properties {
+        match property::extract(&value, property.as_deref()) {
+            Ok(value) => {
+                let (binding, secret, property) = (name.clone(), secret.clone(), property.clone());
+                release.values.push(ReleasedValue { binding, secret, property, value });
+                given = true;
+            }
+            Err(error) => release.withdrawn.push(withdraw(format!("spec.secrets[{secret}]: {error}"))),
+        }
+    }
+    Ok(given)
+}
+
+/// What the audit says of an opened secret.
+pub(super) fn item(allowed: &Allowed) -> Item {
+    Item {
+        binding: allowed.binding.name_any(),
+        binding_uid: allowed.binding.uid().unwrap_or_default(),
+        secret: allowed.secret.clone(),
+        key: allowed.key.name_any(),
+        key_id: allowed.sealed.header.provider_key_id.clone(),
+        sealing_key_version: Some(allowed.sealed.header.version),
+    }
+}

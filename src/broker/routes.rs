@@ -1,0 +1,128 @@
+//! The HTTP edge: bounds, correlation ids, one log line for each answer, and what runs beside the requests.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use kustody_core::wire::RELEASE_TYPE;
+use tokio::time::Instant;
+
+use super::Broker;
+use super::open::SWEEP;
+use super::refusal::Refused;
+use super::{inspect, release};
+use crate::runtime::process::Process;
+
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Wait between attempts to fetch the signing keys for the first time.
+const FETCH_AGAIN: Duration = Duration::from_secs(1);
+
+/// `/v1/release`, `/v1/inspect` and `/healthz`.
+pub fn router(broker: Arc<Broker>) -> Router {
+    Router::new()
+        .route("/v1/release", post(serve_release))
+        .route("/v1/inspect", post(serve_inspect))
+        .route("/healthz", get(|| async { "ok" }))
+        .with_state(broker)
+}
+
+/// Keeps the signing keys fresh and overwrites seeds whose time is over, until the process stops.
+pub fn keep(broker: &Arc<Broker>, process: &Process) {
+    let waiting = process.readiness.register("signing keys of service accounts");
+    let (broker, stop) = (Arc::downgrade(broker), process.stop.clone());
+    process.tasks.spawn(async move {
+        let mut waiting = Some(waiting);
+        let keeping = async {
+            while let Some(broker) = broker.upgrade() {
+                match tokio::time::timeout(SWEEP, broker.authenticator.refresh()).await {
+                    Ok(Ok(())) => drop(waiting.take()),
+                    Ok(Err(error)) => tracing::warn!(%error, "unable to fetch the signing keys of service accounts, retrying"),
+                    Err(_) => tracing::warn!("the API server does not answer with the signing keys of service accounts, retrying"),
+                }
+                broker.opener.sweep().await;
+                drop(broker);
+                tokio::time::sleep(if waiting.is_some() { FETCH_AGAIN } else { SWEEP }).await;
+            }
+        };
+        stop.run_until_cancelled(keeping).await;
+        // Ended without keys: never ready.
+        std::mem::forget(waiting);
+    });
+}
+
+async fn serve_release(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let id = correlation_id();
+    let answer = bounded(&broker, release::release(&broker, &parts.headers, body, &id));
+    finish(&broker, "release", &id, answer, |answer| {
+        let mut response = Body::from(answer.body).into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(RELEASE_TYPE));
+        (response, answer.outcome)
+    })
+    .await
+}
+
+async fn serve_inspect(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let id = correlation_id();
+    let answer = bounded(&broker, inspect::inspect(&broker, &parts.headers, body, &id));
+    finish(&broker, "inspect", &id, answer, |answer| (Json(answer).into_response(), "inspected")).await
+}
+
+/// Refuses what is too much, too slow, or too early.
+async fn bounded<T>(broker: &Broker, answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+    let _place = broker.limits.enter()?;
+    if !broker.caches.filled() {
+        return Err(Refused::later("CacheBehind", "the broker is starting and does not know the cluster yet; try again"));
+    }
+    match tokio::time::timeout(TIMEOUT, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Refused::later("Timeout", format!("the broker had no answer within {} s; try again", TIMEOUT.as_secs()))),
+    }
+}
+
+async fn finish<T>(
+    broker: &Broker,
+    route: &'static str,
+    correlation_id: &str,
+    answer: impl Future<Output = Result<T, Refused>>,
+    respond: impl FnOnce(T) -> (Response, &'static str),
+) -> Response {
+    let started = Instant::now();
+    let answer = answer.await;
+    let seconds = started.elapsed().as_secs_f64();
+    let (mut response, outcome) = match answer {
+        Ok(answer) => {
+            let (response, outcome) = respond(answer);
+            tracing::info!(route, correlation_id, outcome, seconds, "answered");
+            (response, outcome)
+        }
+        Err(refused) => {
+            let reason = refused.reason;
+            tracing::info!(route, correlation_id, outcome = reason, seconds, why = refused.message, "refused");
+            (refused.respond(correlation_id), reason)
+        }
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    broker.counts.answered(route, outcome, seconds);
+    response
+}
+
+/// Finds the record of an answer; random, so that it says nothing else.
+fn correlation_id() -> String {
+    let mut bytes = [0; 8];
+    // Only finds records: without randomness it finds nothing, and protects nothing.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().fold(String::with_capacity(16), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,72 @@
+//! Tests of `/v1/inspect`.
+
+use axum::http::StatusCode;
+use kustody_core::audit::Event;
+use kustody_core::wire::InspectAnswer;
+use serde_json::json;
+
+use super::signer::claims;
+use super::world::{World, ask, binding, object, sealed};
+
+fn question() -> serde_json::Value {
+    json!({"namespace": "vision", "binding": "train", "uid": "train-uid", "generation": 1})
+}
+
+fn controller(world: &World) -> String {
+    world.signer.sign(&claims("kustody-system", "kustody-controller", "controller-1"))
+}
+
+#[tokio::test]
+async fn the_controller_learns_what_opens_and_what_fits_and_no_value() {
+    let mut world = World::new().await;
+    let mut changed = binding(&world.document);
+    let secrets = changed["spec"]["secrets"].as_array_mut().unwrap();
+    for (name, place, value) in [("quoted", "quoted", "it's canary"), ("stray", "elsewhere", "canary")] {
+        let value = sealed(&world.document, "vision", "train", place, value);
+        secrets.push(json!({"name": name, "sealed": {"key": "team-key", "value": value}}));
+    }
+    changed["spec"]["deliver"]["env"] = json!([{"name": "GOOD", "secret": "token"}, {"name": "BAD", "secret": "quoted"}]);
+    changed["spec"]["deliver"]["files"] = json!([
+        {"secret": "db", "property": "password", "path": "a"}, {"secret": "db", "property": "absent", "path": "b"},
+        {"secret": "token", "path": "c"}, {"secret": "stray", "property": "x", "path": "d"},
+    ]);
+    world.bindings.put(object(changed));
+    let answered = ask(&world.router(), "/v1/inspect", &controller(&world), &question()).await;
+    assert_eq!(answered.status, StatusCode::OK);
+    let text = String::from_utf8(answered.body).unwrap();
+    assert!(!text.contains("canary"), "{text}");
+    let answer: InspectAnswer = serde_json::from_str(&text).unwrap();
+    let oks = |items: &[kustody_core::wire::Inspected]| items.iter().map(|item| (item.name.clone(), item.ok)).collect::<Vec<_>>();
+    let expect = |pairs: &[(&str, bool)]| pairs.iter().map(|(name, ok)| ((*name).to_owned(), *ok)).collect::<Vec<_>>();
+    assert_eq!(oks(&answer.secrets), expect(&[("db", true), ("token", true), ("quoted", true), ("stray", false)]));
+    assert_eq!(oks(&answer.variables), expect(&[("GOOD", true), ("BAD", false)]));
+    assert_eq!(oks(&answer.files), expect(&[("a", true), ("b", false), ("d", false)]));
+    assert!(answer.variables[1].message.as_ref().unwrap().contains("single quote"));
+    let records = world.records();
+    let record = records.last().unwrap();
+    assert_eq!((record.event, record.items.len()), (Event::Inspect, 4));
+}
+
+#[tokio::test]
+async fn a_binding_that_the_cache_has_not_seen_is_a_conflict() {
+    let world = World::new().await;
+    let router = world.router();
+    for (field, value) in [("generation", json!(2)), ("uid", json!("new")), ("binding", json!("none")), ("namespace", json!("other"))] {
+        let mut question = question();
+        question[field] = value;
+        let answered = ask(&router, "/v1/inspect", &controller(&world), &question).await;
+        assert_eq!((answered.status, answered.refusal().retry), (StatusCode::CONFLICT, true), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_but_the_controller_may_inspect() {
+    let world = World::new().await;
+    let router = world.router();
+    let other = world.signer.sign(&claims("vision", "kustody-controller", "pod-1"));
+    for token in [world.token(), other] {
+        let answered = ask(&router, "/v1/inspect", &token, &question()).await;
+        assert_eq!((answered.status, answered.refusal().reason.as_str()), (StatusCode::FORBIDDEN, "NotTheController"));
+        assert_eq!(world.records().last().unwrap().event, Event::Refusal);
+    }
+}
