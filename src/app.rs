@@ -14,6 +14,7 @@ use crate::controllers;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::process::Process;
 use crate::runtime::{admin, server};
+use crate::webhook;
 
 /// How long the background may take to end; below Kubernetes' default grace period of 30 s.
 const SHUTDOWN: Duration = Duration::from_secs(25);
@@ -39,6 +40,9 @@ pub enum Error {
     /// Signals cannot be received.
     #[error("failed to listen for signals")]
     Signal(#[source] std::io::Error),
+    /// The webhook could not start.
+    #[error("failed to start the webhook")]
+    Webhook(#[from] webhook::Error),
     /// The broker could not start.
     #[error("failed to start the broker")]
     Broker(#[from] broker::Error),
@@ -86,6 +90,9 @@ async fn start_roles(client: &kube::Client, config: &Arc<Config>, process: &Proc
             Ok(()) => {}
             Err(never) => match never {},
         }
+    }
+    if config.plays(Role::Webhook) {
+        webhook::start(client.clone(), Arc::clone(config), process).await?;
     }
     if config.plays(Role::Broker) {
         broker::start(client.clone(), Arc::clone(config), process).await?;

@@ -3,6 +3,7 @@
 //! The doc comments of the fields are the product's manual: they become the CRDs' descriptions and the reference pages.
 
 #![allow(unreachable_pub, reason = "the derive of kube re-emits public types inside a private module")]
+#![allow(clippy::duplicated_attributes, reason = "each print column names its type")]
 
 pub mod conditions;
 pub mod encryption_key;

@@ -1,7 +1,5 @@
 //! Audit records and the chain that makes an altered or missing one visible.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -215,10 +213,7 @@ fn hash(record: &Record) -> String {
     let mut digest = Sha256::new();
     digest.update(LABEL);
     digest.update(record.to_line().as_bytes());
-    digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    crate::hex::hex(&digest.finalize())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 #[cfg(feature = "audit")]
 pub mod audit;
 pub mod envfile;
+pub mod hex;
 pub mod pattern;
 #[cfg(feature = "wire")]
 pub mod property;

@@ -5,6 +5,7 @@ use kube::core::Selector;
 use kustody_api::SecretBinding;
 use kustody_api::conditions::{self, ConditionType};
 use kustody_api::names::{ENV_VOLUME_PREFIX, FILES_VOLUME_PREFIX};
+use kustody_core::hex::hex;
 use kustody_core::wire::PlannedVariable;
 use sha2::{Digest, Sha256};
 
@@ -93,7 +94,7 @@ impl File {
 
 /// A binding's name may be longer than a volume's may be with a prefix: ten digits of its hash stand for it.
 fn volume_id(name: &str) -> String {
-    Sha256::digest(name.as_bytes()).iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(name.as_bytes())[..5])
 }
 
 /// The condition `Ready` must speak of the newest generation: an older one speaks of another spec.

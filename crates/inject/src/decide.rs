@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kustody_api::names::{AGENT_CONTAINER, INJECTED_ANNOTATION, TOKEN_VOLUME};
+use kustody_core::hex::hex;
 use kustody_core::wire::{ENV_FILE, Plan, env};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -157,10 +158,10 @@ fn serve(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise, at: At) {
         return;
     }
     patch.guard(at, &pod.spec);
-    let path = at.path();
-    patch.append(&format!("{path}/volumeMounts"), container.volume_mounts.is_some(), mounts);
+    let pointer = at.path();
+    patch.append(&format!("{pointer}/volumeMounts"), container.volume_mounts.is_some(), mounts);
     // First, so that `$(NAME)` in the container's own entries composes.
-    patch.prepend(&format!("{path}/env"), container.env.is_some(), variables);
+    patch.prepend(&format!("{pointer}/env"), container.env.is_some(), variables);
 }
 
 /// What another webhook changed since the first pass may change the agent's user and with it the modes of the plan.
@@ -188,7 +189,7 @@ fn correct(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise) {
 fn annotate(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise) {
     let name = |at: &At| (*at.of(&pod.spec).name).to_owned();
     let bindings = promise.served.iter().map(|served| (served.binding.name.clone(), served.targets.iter().map(name).collect()));
-    let digest: String = Sha256::digest(promise.plan.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&Sha256::digest(promise.plan.as_bytes()));
     let injected = Injected { bindings: bindings.collect(), plan_digest: format!("sha256:{digest}") };
     let text = serde_json::to_string(&injected).unwrap_or_default();
     if pod.metadata.annotation(INJECTED_ANNOTATION) == Some(&text) {

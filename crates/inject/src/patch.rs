@@ -1,28 +1,37 @@
 //! Explicit operations of RFC 6902 on the JSON as it was sent.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::targets::At;
 use crate::view::Spec;
 
 /// A patch under construction.
 #[derive(Debug, Default)]
-pub struct Patch(Vec<Value>);
+pub struct Patch(Vec<Operation>);
+
+/// One operation.
+#[derive(Debug, Serialize)]
+pub struct Operation {
+    op: &'static str,
+    path: String,
+    value: Value,
+}
 
 impl Patch {
     /// Adds `value` at `path`.
     pub fn add(&mut self, path: &str, value: Value) {
-        self.0.push(json!({"op": "add", "path": path, "value": value}));
+        self.0.push(Operation { op: "add", path: path.to_owned(), value });
     }
 
     /// Replaces what is at `path`.
     pub fn replace(&mut self, path: &str, value: Value) {
-        self.0.push(json!({"op": "replace", "path": path, "value": value}));
+        self.0.push(Operation { op: "replace", path: path.to_owned(), value });
     }
 
     /// Whether the container at this place is still the one that was looked at: the guard of everything that addresses it by index.
     pub fn guard(&mut self, at: At, spec: &Spec<'_>) {
-        self.0.push(json!({"op": "test", "path": format!("{}/name", at.path()), "value": &*at.of(spec).name}));
+        self.0.push(Operation { op: "test", path: format!("{}/name", at.path()), value: Value::from(&*at.of(spec).name) });
     }
 
     /// Appends to the list at `path`, which is made when it is not `there`.
@@ -32,7 +41,9 @@ impl Patch {
         }
         if there {
             let end = format!("{path}/-");
-            values.into_iter().for_each(|value| self.add(&end, value));
+            for value in values {
+                self.add(&end, value);
+            }
         } else {
             self.add(path, Value::Array(values));
         }
@@ -44,7 +55,9 @@ impl Patch {
             return;
         }
         if there {
-            values.into_iter().enumerate().for_each(|(i, value)| self.add(&format!("{path}/{i}"), value));
+            for (i, value) in values.into_iter().enumerate() {
+                self.add(&format!("{path}/{i}"), value);
+            }
         } else {
             self.add(path, Value::Array(values));
         }
@@ -56,7 +69,7 @@ impl Patch {
     }
 
     /// The operations.
-    pub fn operations(&self) -> &[Value] {
+    pub fn operations(&self) -> &[Operation] {
         &self.0
     }
 }

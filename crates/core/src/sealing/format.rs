@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Error, PublicKey};
+pub use crate::hex::hex;
 
 const VERSION: u8 = 1;
 const DOCUMENT: u8 = b'K';
@@ -146,16 +147,6 @@ pub(super) fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     // Parts are bounded far below 4 GiB by what made them; a larger one would be refused by every reader.
     bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(part);
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn decode(line: &str, what: &'static str) -> Result<Vec<u8>, Error> {

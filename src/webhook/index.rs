@@ -1,0 +1,74 @@
+//! What is derived from a watch, brought up to date with each of its events.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use futures::StreamExt;
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::k8s::cache::Watches;
+
+/// What was derived of each object, by namespace and name.
+pub type Derived<V> = BTreeMap<(String, String), V>;
+
+/// Watches `api` and hands `publish` everything that is known after each event, with the namespace that changed (`None`: all).
+///
+/// The process is not ready before the first complete list.
+pub fn index<K, V>(
+    watches: &Watches,
+    name: &'static str,
+    api: Api<K>,
+    config: watcher::Config,
+    derive: impl Fn(K) -> V + Send + 'static,
+    publish: impl Fn(&Derived<V>, Option<&str>) + Send + 'static,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K::DynamicType: Default + Eq + Hash,
+    V: Send + 'static,
+{
+    let mut waiting = Some(watches.readiness.register(name));
+    let events = watcher(api, config).default_backoff().take_until(watches.stop.clone().cancelled_owned());
+    watches.tasks.spawn(async move {
+        tokio::pin!(events);
+        let (mut known, mut listed) = (Derived::new(), Derived::new());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(object)) => {
+                    listed.insert(key(&object), derive(object));
+                }
+                Ok(Event::InitDone) => {
+                    known = std::mem::take(&mut listed);
+                    publish(&known, None);
+                    drop(waiting.take());
+                }
+                Ok(Event::Apply(object)) => {
+                    let key = key(&object);
+                    known.insert(key.clone(), derive(object));
+                    publish(&known, Some(&key.0));
+                }
+                Ok(Event::Delete(object)) => {
+                    let key = key(&object);
+                    known.remove(&key);
+                    publish(&known, Some(&key.0));
+                }
+                Err(error) => tracing::warn!(%error, watch = name, "watch failed, retrying"),
+            }
+        }
+        // Ended before it was filled: the process stops, and was never ready.
+        std::mem::forget(waiting);
+    });
+}
+
+fn key<K: Resource>(object: &K) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// The values of one namespace, in order of name.
+pub fn of_namespace<'a, V>(known: &'a Derived<V>, namespace: &'a str) -> impl Iterator<Item = &'a V> {
+    known.range((namespace.to_owned(), String::new())..).take_while(move |((found, _), _)| found == namespace).map(|(_, value)| value)
+}

@@ -1,0 +1,85 @@
+//! Admission of pods over HTTP: bytes in, bytes out; decides nothing itself.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use kustody_inject::answer::Error;
+use kustody_inject::{Config, Facts, respond};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::runtime::metrics::Metrics;
+
+/// The API server sends a pod of up to 3 MiB, and says more around it.
+const MAX_BODY: usize = 4 << 20;
+
+/// Where facts come from: caches, or what a benchmark makes up.
+pub type Source = Arc<dyn Fn(&str) -> Option<Facts> + Send + Sync>;
+
+/// What every request is handed.
+#[derive(Clone)]
+pub struct Admission {
+    source: Source,
+    config: Arc<Config>,
+    outcomes: Family<Outcome, Counter>,
+    seconds: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+impl Admission {
+    /// With facts from `source`.
+    pub fn new(source: Source, config: Config, metrics: &Metrics) -> Self {
+        let seconds = Histogram::new([0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1]);
+        Self {
+            source,
+            config: Arc::new(config),
+            outcomes: metrics.register("admission", "Pods that the webhook was asked about", Family::default()),
+            seconds: metrics.register("admission_seconds", "Time from a decoded request to its answer", seconds),
+        }
+    }
+
+    /// `POST /mutate-pods`, and `GET /healthz` for those who check the way here.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/mutate-pods", post(mutate))
+            .route("/healthz", get(|| async { "ok" }))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(self)
+    }
+}
+
+async fn mutate(State(admission): State<Admission>, body: Bytes) -> Response {
+    let started = tokio::time::Instant::now();
+    let answer = respond(&body, |namespace| (admission.source)(namespace), &admission.config);
+    admission.seconds.observe(started.elapsed().as_secs_f64());
+    let outcome = match &answer {
+        Ok(answer) => answer.outcome,
+        Err(_) => "failed",
+    };
+    admission.outcomes.get_or_create(&Outcome { outcome }).inc();
+    match answer {
+        Ok(answer) => {
+            if let Some(why) = &answer.denial {
+                tracing::info!(why, "denied a pod");
+            }
+            ([(CONTENT_TYPE, "application/json")], answer.body).into_response()
+        }
+        Err(error @ Error::NotReady) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "unable to answer an admission review");
+            (StatusCode::BAD_REQUEST, error.to_string()).into_response()
+        }
+    }
+}
