@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kustody::args::{Args, Command};
-use kustody::{app, root_key};
+use kustody::{app, check, root_key};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
     let result: Result<(), Box<dyn std::error::Error>> = match args.command {
         Command::Run(run) => app::run(run.into_config()).await.map_err(Into::into),
         Command::InstallRootKey(args) => root_key::install(&args.from, &args.to).map_err(Into::into),
-        Command::Check(_) => Err("not wired yet".into()),
+        Command::Check(args) => check::run(&args).await.map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

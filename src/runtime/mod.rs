@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod https;
 pub mod lease;
 pub mod metrics;
 pub mod process;

@@ -1,0 +1,119 @@
+//! The rights that each role needs, as data with reasons; `cargo xtask generate` writes the chart's RBAC from it.
+
+/// Where a rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In every namespace, and for what has none.
+    Cluster,
+    /// In the namespace of the installation.
+    Installation,
+}
+
+/// One rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Where it holds.
+    pub scope: Scope,
+    /// API group; empty for the core.
+    pub group: &'static str,
+    /// Resources.
+    pub resources: &'static [&'static str],
+    /// Names, `{name}` being the installation's; empty for all.
+    pub names: &'static [&'static str],
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+    /// What it is for.
+    pub reason: &'static str,
+}
+
+/// A role of the operator and its rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Role {
+    /// Its name, and the end of its service account's.
+    pub name: &'static str,
+    /// Its rules.
+    pub rules: &'static [Rule],
+}
+
+const fn cluster(group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str], reason: &'static str) -> Rule {
+    Rule { scope: Scope::Cluster, group, resources, names: &[], verbs, reason }
+}
+
+const fn ours(group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str], reason: &'static str) -> Rule {
+    Rule { scope: Scope::Installation, group, resources, names: &[], verbs, reason }
+}
+
+const fn named(rule: Rule, names: &'static [&'static str]) -> Rule {
+    Rule { names, ..rule }
+}
+
+const GROUP: &str = kustody_api::names::GROUP;
+const KINDS: &[&str] = &["keyproviders", "encryptionkeys", "secretbindings"];
+const STATUSES: &[&str] = &["keyproviders/status", "encryptionkeys/status", "secretbindings/status"];
+
+/// Every role.
+pub const ROLES: &[Role] = &[
+    Role {
+        name: "controller",
+        rules: &[
+            cluster(GROUP, KINDS, &["get", "list", "watch"], "reconcile them; a key is read live before anything is decided about it"),
+            cluster(GROUP, STATUSES, &["patch"], "say what was seen and done"),
+            cluster(
+                "",
+                &["namespaces"],
+                &["get", "list", "watch"],
+                "labels decide who may reach a provider; the UID of kube-system names the cluster",
+            ),
+            cluster("", &["pods"], &["list", "watch"], "count the pods that a binding selects"),
+            cluster("events.k8s.io", &["events"], &["create", "patch"], "tell people of transitions"),
+            named(
+                cluster(
+                    "admissionregistration.k8s.io",
+                    &["mutatingwebhookconfigurations"],
+                    &["get", "list", "watch", "patch"],
+                    "put the authority into caBundle, and heal it",
+                ),
+                &["zz-{name}"],
+            ),
+            ours(
+                "",
+                &["secrets"],
+                &["get", "list", "create", "update"],
+                "records of the embedded KMS, the authority and the certificates that it signs",
+            ),
+            named(
+                ours("", &["secrets"], &["watch"], "renew a certificate whose Secret was changed"),
+                &["{name}-ca", "{name}-webhook-tls", "{name}-broker-tls"],
+            ),
+            ours("coordination.k8s.io", &["leases"], &["get", "create", "patch", "update"], "one replica acts"),
+        ],
+    },
+    Role {
+        name: "webhook",
+        rules: &[
+            cluster(GROUP, &["secretbindings"], &["list", "watch"], "which pods get what"),
+            cluster("", &["namespaces"], &["list", "watch"], "labels decide whose pods ask"),
+            cluster("", &["nodes"], &["list", "watch"], "environment files need every kubelet to know them"),
+            cluster("", &["resourcequotas", "limitranges"], &["list", "watch"], "whether a namespace demands a CPU limit"),
+            named(ours("", &["services"], &["list", "watch"], "the address that agents are given"), &["{name}-broker"]),
+            named(ours("", &["secrets"], &["get", "list", "watch"], "its own certificate, and no other Secret"), &["{name}-webhook-tls"]),
+        ],
+    },
+    Role {
+        name: "broker",
+        rules: &[
+            cluster(GROUP, KINDS, &["list", "watch"], "who may have what, at the moment of release"),
+            cluster(
+                "",
+                &["pods"],
+                &["get", "list", "watch"],
+                "whether the pod of a token is alive; one that is not in the cache yet is read",
+            ),
+            cluster("", &["serviceaccounts"], &["get", "list", "watch"], "whether the service account of a token is still the same"),
+            cluster("", &["namespaces"], &["list", "watch"], "labels decide who may reach a provider"),
+            cluster("authentication.k8s.io", &["tokenreviews"], &["create"], "when the cache does not know the pod yet"),
+            ours("", &["secrets"], &["get", "list"], "wrapped keys of the embedded KMS and its root key"),
+            named(ours("", &["secrets"], &["watch"], "its own certificate"), &["{name}-broker-tls"]),
+        ],
+    },
+];
