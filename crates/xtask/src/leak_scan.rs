@@ -88,7 +88,7 @@ fn forms(canary: usize, value: &str) -> Vec<Needle> {
         forms.push(needle("JSON", json.as_bytes()[1..json.len() - 1].to_vec()));
     }
     let escaped = |upper: bool| {
-        value.bytes().map(|byte| match byte {
+        value.bytes().map(move |byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
             _ if upper => format!("%{byte:02X}"),
             _ => format!("%{byte:02x}"),

@@ -1,0 +1,86 @@
+{{/* The name of the installation: prefix of everything that belongs to it. */}}
+{{- define "kustody.fullname" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "kustody.selector" -}}
+app.kubernetes.io/name: kustody
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "kustody.labels" -}}
+{{ include "kustody.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "kustody.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{/* What Pod Security "restricted" asks of a pod, and more. */}}
+{{- define "kustody.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "kustody.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* The container of one role: a dict of root, role and resources. */}}
+{{- define "kustody.container" -}}
+name: {{ .role }}
+image: {{ include "kustody.image" .root }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args:
+- run
+- --role={{ .role }}
+- --name={{ include "kustody.fullname" .root }}
+- --agent-image={{ .root.Values.agent.image.repository }}:{{ .root.Values.agent.image.tag | default .root.Chart.AppVersion }}
+- --audit-volume={{ ternary "empty-dir" "persistent-volume-claim" (eq .root.Values.broker.audit.volume.type "emptyDir") }}
+env:
+- name: KUSTODY_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- {name: RUST_LOG, value: {{ .root.Values.logLevel | quote }}}
+ports:
+- {name: admin, containerPort: 8080}
+livenessProbe:
+  httpGet: {path: /livez, port: admin}
+readinessProbe:
+  httpGet: {path: /readyz, port: admin}
+  periodSeconds: 2
+resources: {{- toYaml .resources | nindent 2 }}
+securityContext: {{- include "kustody.containerSecurity" .root | nindent 2 }}
+{{- end -}}
+
+{{/* Copies a mounted root key to where only the operator's user can read it. */}}
+{{- define "kustody.rootKeyInit" -}}
+- name: root-key
+  image: {{ include "kustody.image" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: [install-root-key, --from=/etc/kustody/mounted/key, --to=/etc/kustody/root-key/key]
+  resources:
+    requests: {cpu: 10m, memory: 16Mi}
+    limits: {memory: 64Mi}
+  securityContext: {{- include "kustody.containerSecurity" . | nindent 4 }}
+  volumeMounts:
+  - {name: root-key-mounted, mountPath: /etc/kustody/mounted, readOnly: true}
+  - {name: root-key, mountPath: /etc/kustody/root-key}
+{{- end -}}
+
+{{- define "kustody.rootKeyVolumes" -}}
+- name: root-key-mounted
+  secret: {secretName: {{ .Values.rootKey.secretName }}, items: [{key: {{ .Values.rootKey.secretKey }}, path: key}]}
+- name: root-key
+  emptyDir: {medium: Memory, sizeLimit: 64Ki}
+{{- end -}}

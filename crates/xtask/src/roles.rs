@@ -1,0 +1,64 @@
+//! The chart's RBAC and its page, from `kustody::rbac`.
+
+use std::fmt::Write as _;
+
+use kustody::rbac::{ROLES, Role, Rule, Scope};
+
+const NAME: &str = "{{ include \"kustody.fullname\" . }}";
+const LABELS: &str = "  labels: {{- include \"kustody.labels\" . | nindent 4 }}\n";
+
+/// Service accounts, roles and bindings as one template.
+pub(crate) fn template() -> String {
+    let mut text = String::new();
+    for role in ROLES {
+        let account = format!("{NAME}-{}", role.name);
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: {account}\n  namespace: {{{{ .Release.Namespace }}}}\n{LABELS}"
+        );
+        for (scope, kind) in [(Scope::Cluster, "ClusterRole"), (Scope::Installation, "Role")] {
+            let rules: Vec<&Rule> = role.rules.iter().filter(|rule| rule.scope == scope).collect();
+            if !rules.is_empty() {
+                section(&mut text, role, kind, &rules);
+            }
+        }
+    }
+    text
+}
+
+fn section(text: &mut String, role: &Role, kind: &str, rules: &[&Rule]) {
+    let account = format!("{NAME}-{}", role.name);
+    let namespace = if kind == "Role" { "  namespace: {{ .Release.Namespace }}\n" } else { "" };
+    let head = |kind: &str| format!("---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {account}\n{namespace}{LABELS}");
+    let _ = write!(text, "{}rules:\n", head(kind));
+    for rule in rules {
+        let _ = writeln!(text, "# {}", rule.reason);
+        let _ = writeln!(text, "- apiGroups: [{:?}]", rule.group);
+        let _ = writeln!(text, "  resources: [{}]", rule.resources.join(", "));
+        if !rule.names.is_empty() {
+            let names: Vec<String> = rule.names.iter().map(|name| format!("'{}'", name.replace("{name}", NAME))).collect();
+            let _ = writeln!(text, "  resourceNames: [{}]", names.join(", "));
+        }
+        let _ = writeln!(text, "  verbs: [{}]", rule.verbs.join(", "));
+    }
+    let _ = write!(
+        text,
+        "{}roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: '{account}'}}\nsubjects:\n- {{kind: ServiceAccount, name: '{account}', namespace: '{{{{ .Release.Namespace }}}}'}}\n",
+        head(&format!("{kind}Binding"))
+    );
+}
+
+/// The same for people.
+pub(crate) fn page() -> String {
+    let mut text = String::from("# Rights of each role\n\nGenerated from `src/rbac.rs`. NAME is the name of the installation.\n");
+    for role in ROLES {
+        let _ = write!(text, "\n## {}\n\n| where | resources | verbs | what for |\n|---|---|---|---|\n", role.name);
+        for rule in role.rules {
+            let place = if rule.scope == Scope::Cluster { "cluster" } else { "its namespace" };
+            let group = if rule.group.is_empty() { String::new() } else { format!(" ({})", rule.group) };
+            let names = if rule.names.is_empty() { String::new() } else { format!(": `{}`", rule.names.join("`, `").replace("{name}", "NAME")) };
+            let _ = writeln!(text, "| {place} | {}{group}{names} | {} | {} |", rule.resources.join(", "), rule.verbs.join(", "), rule.reason);
+        }
+    }
+    text
+}
