@@ -1,0 +1,302 @@
+//! What an injected pod looks like, and what is refused.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::{answer, asking, binding, denial, facts, operations, patched, request};
+use kustody_inject::Kubelet;
+use serde_json::{Value, json};
+
+fn injected(review: &Value, binding: Value) -> Value {
+    patched(review, &answer(review, &facts(&[binding])))["request"]["object"].clone()
+}
+
+fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    let all = ["initContainers", "containers"].into_iter().flat_map(|list| pod["spec"][list].as_array().into_iter().flatten());
+    all.into_iter().find(|container| container["name"] == name).unwrap()
+}
+
+fn has_it(pod: &Value, name: &str) -> bool {
+    container(pod, name)["volumeMounts"].to_string().contains("kustody-files-")
+}
+
+#[test]
+fn the_patch_of_a_training_pod_is_as_it_was() {
+    let review = asking(request("training-operator/pytorchjob-worker"), "true");
+    insta::assert_json_snapshot!(operations(&answer(&review, &facts(&[binding(&review)]))));
+}
+
+#[test]
+fn the_patch_of_a_pod_without_any_volume_is_as_it_was() {
+    let review = asking(request("kubernetes/cronjob"), "true");
+    insta::assert_json_snapshot!(operations(&answer(&review, &facts(&[binding(&review)]))));
+}
+
+#[test]
+fn the_agent_is_what_pod_security_restricted_asks_for_and_costs_the_pod_nothing() {
+    let review = asking(request("training-operator/pytorchjob-worker"), "true");
+    let pod = injected(&review, binding(&review));
+    let agent = &pod["spec"]["initContainers"][0];
+    assert_eq!(agent["name"], "kustody-agent");
+    let security = &agent["securityContext"];
+    assert_eq!(security["runAsNonRoot"], true);
+    assert_eq!(security["allowPrivilegeEscalation"], false);
+    assert_eq!(security["readOnlyRootFilesystem"], true);
+    assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
+    assert_eq!(security["seccompProfile"], json!({"type": "RuntimeDefault"}));
+    assert_eq!(agent["resources"], json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "32Mi"}}));
+    assert_eq!(pod["spec"]["securityContext"], review["request"]["object"]["spec"]["securityContext"], "nothing on the pod itself");
+}
+
+#[test]
+fn a_cpu_limit_is_set_only_where_a_quota_or_the_class_of_service_demands_it() {
+    let review = asking(request("training-operator/pytorchjob-worker"), "true");
+    let mut demanding = facts(&[binding(&review)]);
+    demanding.demands_cpu_limit = true;
+    let pod = patched(&review, &answer(&review, &demanding));
+    assert_eq!(pod["request"]["object"]["spec"]["initContainers"][0]["resources"]["limits"]["cpu"], "100m");
+
+    let mut review = asking(request("kubernetes/cronjob"), "true");
+    let resources = json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}});
+    for container in review["request"]["object"]["spec"]["containers"].as_array_mut().unwrap() {
+        container["resources"] = resources.clone();
+    }
+    let agent = injected(&review, binding(&review))["spec"]["initContainers"][0]["resources"].clone();
+    assert_eq!(agent["requests"], agent["limits"], "Guaranteed stays Guaranteed");
+}
+
+#[test]
+fn the_workload_is_found_beside_what_frameworks_add() {
+    for (name, workload, other) in [
+        ("argo-workflows/container", "main", "wait"),
+        ("kuberay/raycluster-head", "ray-head", "autoscaler"),
+        ("kserve/modelcar-late-2", "kserve-container", "modelcar"),
+        ("kserve/custom-logger-late-2", "kserve-container", "agent"),
+        ("training-operator/pytorchjob-worker", "pytorch", "init-pytorch"),
+        ("argo-workflows/initless-container", "main", "supervisor"),
+    ] {
+        let review = asking(request(name), "true");
+        let pod = injected(&review, binding(&review));
+        assert!(has_it(&pod, workload), "{name}: {workload}");
+        assert!(!has_it(&pod, other), "{name}: {other}");
+    }
+}
+
+#[test]
+fn a_binding_names_an_init_container_and_gives_it_its_variables() {
+    let review = asking(request("kserve/predictor-late-2"), "true");
+    let mut named = binding(&review);
+    named["spec"]["workloads"]["containers"] = json!(["storage-initializer"]);
+    let pod = injected(&review, named);
+    assert!(has_it(&pod, "storage-initializer") && !has_it(&pod, "kserve-container"));
+    assert_eq!(container(&pod, "storage-initializer")["env"][0]["name"], "KUSTODY_TEST_TOKEN");
+    assert_eq!(pod["spec"]["initContainers"][0]["name"], "kustody-agent", "first, so that it is there before it is needed");
+}
+
+#[test]
+fn a_container_that_is_nowhere_in_the_pod_is_told() {
+    let review = asking(request("kubernetes/job"), "true");
+    let mut named = binding(&review);
+    named["spec"]["workloads"]["containers"] = json!(["nobody"]);
+    let why = denial(&review, &facts(&[named]));
+    assert!(why.contains("nobody") && why.contains("workloads.containers"), "{why}");
+}
+
+#[test]
+fn a_mesh_s_init_containers_stay_before_the_agent() {
+    let mut review = asking(request("kubernetes/deployment"), "true");
+    let spec = &mut review["request"]["object"]["spec"];
+    spec["initContainers"] = json!([{"name": "istio-init", "image": "x"}, {"name": "istio-proxy", "image": "x", "restartPolicy": "Always"}, {"name": "mine", "image": "x"}]);
+    let pod = injected(&review, binding(&review));
+    let names: Vec<&str> = pod["spec"]["initContainers"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["istio-init", "istio-proxy", "kustody-agent", "mine"]);
+}
+
+#[test]
+fn who_asks_is_as_the_table_says() {
+    let silent = request("kubernetes/deployment");
+    let with = |namespace: &str| {
+        let mut facts = facts(&[binding(&silent)]);
+        facts.namespace_labels = Arc::new(BTreeMap::from([("kustody.dev/inject".to_owned(), namespace.to_owned())]));
+        facts
+    };
+    let outcome = |label: Option<&str>, namespace: &str| {
+        let review = label.map_or_else(|| silent.clone(), |label| asking(silent.clone(), label));
+        answer(&review, &with(namespace)).outcome
+    };
+    for (label, namespace, expected) in [
+        (Some("true"), "", "injected"),
+        (Some("trainer"), "", "injected"),
+        (Some("other"), "", "denied"),
+        (Some("false"), "required", "skipped"),
+        (None, "required", "injected"),
+        (None, "enabled", "injected"),
+        (None, "", "skipped"),
+    ] {
+        assert_eq!(outcome(label, namespace), expected, "{label:?} {namespace}");
+    }
+    for excluded in ["kube-system", "kube-public", "kube-node-lease", "kustody-system"] {
+        let mut review = asking(silent.clone(), "true");
+        review["request"]["namespace"] = json!(excluded);
+        assert_eq!(answer(&review, &with("required")).outcome, "skipped", "{excluded}");
+    }
+    let mut mirror = asking(silent.clone(), "true");
+    mirror["request"]["object"]["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    assert_eq!(answer(&mirror, &with("required")).outcome, "skipped");
+}
+
+#[test]
+fn an_offered_pod_is_denied_while_the_binding_that_selects_it_is_not_ready_and_left_alone_when_none_does() {
+    let review = request("kubernetes/deployment");
+    let enabled = |binding: Value| {
+        let mut facts = facts(&[binding]);
+        facts.namespace_labels = Arc::new(BTreeMap::from([("kustody.dev/inject".to_owned(), "enabled".to_owned())]));
+        facts
+    };
+    let mut unready = binding(&review);
+    unready["status"]["conditions"][0] = json!({"type": "Ready", "status": "False", "reason": "EncryptionKeyNotFound", "message": "no key", "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    assert!(denial(&review, &enabled(unready.clone())).contains("EncryptionKeyNotFound: no key"));
+    unready["spec"]["workloads"]["serviceAccounts"] = json!(["somebody"]);
+    assert_eq!(answer(&review, &enabled(unready)).outcome, "skipped");
+}
+
+#[test]
+fn a_binding_whose_readiness_speaks_of_an_older_spec_is_not_ready() {
+    let review = asking(request("kubernetes/deployment"), "true");
+    let mut stale = binding(&review);
+    stale["metadata"]["generation"] = json!(2);
+    assert!(denial(&review, &facts(&[stale])).contains("newest version"));
+}
+
+#[test]
+fn a_denial_names_each_binding_and_why_it_does_not_fit() {
+    let review = asking(request("kubernetes/deployment"), "true");
+    assert!(denial(&review, &facts(&[])).contains("there is none; create one"));
+    let mut account = binding(&review);
+    account["spec"]["workloads"]["serviceAccounts"] = json!(["somebody"]);
+    let mut labels = binding(&review);
+    labels["metadata"]["name"] = json!("zz");
+    labels["spec"]["workloads"]["podSelector"] = json!({"matchLabels": {"no": "such"}});
+    let why = denial(&review, &facts(&[account, labels]));
+    assert!(why.contains("SecretBinding trainer: its workloads.serviceAccounts") && why.contains("SecretBinding zz: its workloads.podSelector"), "{why}");
+}
+
+#[test]
+fn a_variable_that_the_container_sets_or_that_two_bindings_fill_is_refused_by_name() {
+    let mut review = asking(request("kubernetes/cronjob"), "true");
+    let one = binding(&review);
+    let mut two = binding(&review);
+    two["metadata"]["name"] = json!("two");
+    let why = denial(&review, &facts(&[one.clone(), two]));
+    assert!(why.contains("trainer and two both fill variable KUSTODY_TEST_TOKEN"), "{why}");
+    let main = &mut review["request"]["object"]["spec"]["containers"][0];
+    main["env"] = json!([{"name": "KUSTODY_TEST_TOKEN", "value": "mine"}]);
+    let name = main["name"].as_str().unwrap().to_owned();
+    let why = denial(&review, &facts(&[one]));
+    assert!(why.contains(&format!("container {name} already sets variable KUSTODY_TEST_TOKEN")), "{why}");
+}
+
+#[test]
+fn an_older_kubelet_refuses_variables_and_lets_files_pass() {
+    let review = asking(request("kubernetes/cronjob"), "true");
+    for (version, refused) in [("v1.34.9", true), ("v1.35.0", false), ("v1.36.4-eks-1", false), ("v2.0.0", false), ("nonsense", true)] {
+        let mut old = facts(&[binding(&review)]);
+        old.oldest_kubelet = Some(Arc::new(Kubelet { node: "old".to_owned(), version: version.to_owned() }));
+        if refused {
+            let why = denial(&review, &old);
+            assert!(why.contains(version) && why.contains("node old") && why.contains("deliver files"), "{why}");
+        } else {
+            assert_eq!(answer(&review, &old).outcome, "injected", "{version}");
+        }
+        let mut files = binding(&review);
+        files["spec"]["deliver"]["env"] = json!([]);
+        let mut old_files = facts(&[files]);
+        old_files.oldest_kubelet = old.oldest_kubelet;
+        assert_eq!(answer(&review, &old_files).outcome, "injected", "{version}");
+    }
+}
+
+#[test]
+fn files_are_private_where_containers_share_a_user_and_open_where_they_do_not() {
+    let plan = |user: Value, mode: Value| {
+        let mut review = asking(request("kubernetes/cronjob"), "true");
+        let spec = &mut review["request"]["object"]["spec"];
+        spec["securityContext"] = json!({});
+        spec["containers"][0]["securityContext"] = json!({"runAsUser": user});
+        let mut asked = binding(&review);
+        asked["spec"]["deliver"]["files"][0]["mode"] = mode;
+        let facts = facts(&[asked]);
+        let answered = answer(&review, &facts);
+        if answered.denial.is_some() {
+            return Err(denial(&review, &facts));
+        }
+        let pod = patched(&review, &answered)["request"]["object"].clone();
+        let agent = &pod["spec"]["initContainers"][0];
+        let plan: Value = serde_json::from_str(agent["env"][0]["value"].as_str().unwrap()).unwrap();
+        Ok((agent["securityContext"]["runAsUser"].clone(), plan["bindings"][0]["files"][0]["mode"].clone()))
+    };
+    assert_eq!(plan(json!(1000), Value::Null).unwrap(), (json!(1000), json!(0o400)));
+    assert_eq!(plan(json!(1000), json!(0o440)).unwrap(), (json!(1000), json!(0o440)));
+    assert_eq!(plan(Value::Null, Value::Null).unwrap(), (json!(65532), json!(0o444)));
+    assert_eq!(plan(json!(0), Value::Null).unwrap(), (json!(65532), json!(0o444)));
+    let why = plan(json!(0), json!(0o400)).unwrap_err();
+    assert!(why.contains("spec.deliver.files[hf-token].mode 0400") && why.contains("runAsUser"), "{why}");
+}
+
+#[test]
+fn a_user_that_another_webhook_changed_changes_the_agent_s_in_the_next_pass() {
+    let mut review = asking(request("kubernetes/cronjob"), "true");
+    review["request"]["object"]["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1000});
+    let facts = facts(&[binding(&review)]);
+    let mut once = patched(&review, &answer(&review, &facts));
+    once["request"]["object"]["spec"]["containers"][0]["securityContext"]["runAsUser"] = json!(1010);
+    let twice = patched(&once, &answer(&once, &facts));
+    assert_eq!(twice["request"]["object"]["spec"]["initContainers"][0]["securityContext"]["runAsUser"], 1010);
+    assert!(operations(&answer(&twice, &facts)).is_empty());
+}
+
+#[test]
+fn names_of_ours_that_the_pod_uses_for_something_else_are_refused() {
+    let review = asking(request("kubernetes/cronjob"), "true");
+    let facts = facts(&[binding(&review)]);
+    for (list, value) in [
+        ("initContainers", json!([{"name": "kustody-agent", "image": "mine"}])),
+        ("containers", json!([{"name": "kustody-agent", "image": "mine"}])),
+        ("volumes", json!([{"name": "kustody-token", "emptyDir": {}}])),
+    ] {
+        let mut taken = review.clone();
+        taken["request"]["object"]["spec"][list] = value;
+        assert!(denial(&taken, &facts).contains("is a name that Kustody needs"), "{list}");
+    }
+}
+
+#[test]
+fn a_mount_in_the_way_of_the_files_is_refused() {
+    let mut review = asking(request("kubernetes/cronjob"), "true");
+    for path in ["/var/run/secrets/kustody.dev", "/var/run/secrets/kustody.dev/trainer", "/var/run/secrets/kustody.dev/trainer/deep/"] {
+        review["request"]["object"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "mine", "mountPath": path}]);
+        let why = denial(&review, &facts(&[binding(&review)]));
+        assert!(why.contains("mounts volume mine"), "{why}");
+    }
+}
+
+#[test]
+fn a_shared_process_namespace_is_warned_of() {
+    let review = asking(request("kserve/modelcar-late-1"), "true");
+    let answer = answer(&review, &facts(&[binding(&review)]));
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert!(body["response"]["warnings"][0].as_str().unwrap().contains("shareProcessNamespace"));
+}
+
+#[test]
+fn what_is_no_review_is_an_error_and_never_a_guess() {
+    for body in ["", "{}", "[]", "{\"request\": {}}", "{\"request\": {\"uid\": 1}}"] {
+        assert!(kustody_inject::respond(body.as_bytes(), |_| None, &common::config()).is_err(), "{body}");
+    }
+    let review = asking(request("kubernetes/cronjob"), "true").to_string();
+    assert!(kustody_inject::respond(review.as_bytes(), |_| None, &common::config()).is_err(), "facts are not known");
+}
