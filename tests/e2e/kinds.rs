@@ -26,7 +26,7 @@ fn what_a_later_release_brings_is_refused_with_a_message_that_says_so() {
         (
             "binding",
             json!({"spec": {"secrets": [{"name": "token", "kubernetesSecret": {"name": "a", "key": "b"}}]}}),
-            "not available in this release",
+            "not available as a source in this release",
         ),
         ("binding", json!({"spec": {"deliver": {"exec": true}}}), "the exec wrapper is not available in this release"),
         ("provider", json!({"spec": {"aws": {"region": "eu-central-1"}, "local": null}}), "AWS is not available in this release"),
@@ -81,11 +81,7 @@ fn what_is_applied_comes_back_without_a_field_that_nobody_wrote() {
     let home = Home::new("gitops");
     home.key();
     for object in [objects::key(&home.name, "team-key"), objects::provider("local")] {
-        let said = run(
-            "kubectl",
-            &["diff", "--server-side", "--field-manager", "kubectl", "--force-conflicts", "-f", "-"],
-            object.to_string().as_bytes(),
-        );
+        let said = run("kubectl", &["diff", "-f", "-"], object.to_string().as_bytes());
         assert!(said.ok, "{}{}", said.out, said.err);
     }
     let spec = home.get("encryptionkey", "team-key")["spec"].clone();

@@ -97,9 +97,10 @@ fn a_container_that_came_in_between_is_served_in_the_next_pass() {
     for (name, review) in recorded() {
         let review = asking(review, "true");
         let mut named = binding(&review);
-        let mut names: Vec<Value> = review["request"]["object"]["spec"]["containers"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
-        names.push(json!("late"));
-        named["spec"]["workloads"]["containers"] = json!(names);
+        let mut containers: Vec<Value> =
+            review["request"]["object"]["spec"]["containers"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+        containers.push(json!("late"));
+        named["spec"]["workloads"]["containers"] = json!(containers);
         let facts = facts(&[named]);
         let mut once = patched(&review, &answer(&review, &facts));
         let late = json!({"name": "late", "image": "x", "env": [{"name": "A", "value": "$(KUSTODY_TEST_TOKEN)"}]});

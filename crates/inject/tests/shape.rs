@@ -182,7 +182,10 @@ fn a_denial_names_each_binding_and_why_it_does_not_fit() {
     labels["metadata"]["name"] = json!("zz");
     labels["spec"]["workloads"]["podSelector"] = json!({"matchLabels": {"no": "such"}});
     let why = denial(&review, &facts(&[account, labels]));
-    assert!(why.contains("SecretBinding trainer: its workloads.serviceAccounts") && why.contains("SecretBinding zz: its workloads.podSelector"), "{why}");
+    assert!(
+        why.contains("SecretBinding trainer: its workloads.serviceAccounts") && why.contains("SecretBinding zz: its workloads.podSelector"),
+        "{why}"
+    );
 }
 
 #[test]

@@ -70,5 +70,5 @@ fn template(yaml: &str) -> String {
         let kept = (line == "metadata:").then_some("  annotations:\n    helm.sh/resource-policy: keep");
         iter::once(line).chain(kept)
     });
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.fold(String::new(), |text, line| text + line + "\n")
 }

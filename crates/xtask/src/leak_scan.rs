@@ -8,6 +8,7 @@ use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use kustody_core::hex::hex;
 
 /// Read at once.
 const CHUNK: usize = 4 << 20;
@@ -96,8 +97,8 @@ fn forms(canary: usize, value: &str) -> Vec<Needle> {
     };
     forms.push(needle("URL", escaped(true).collect::<String>().into_bytes()));
     forms.push(needle("URL", escaped(false).collect::<String>().into_bytes()));
-    forms.push(needle("hex", value.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()));
-    forms.push(needle("hex", value.bytes().map(|byte| format!("{byte:02X}")).collect::<String>().into_bytes()));
+    forms.push(needle("hex", hex(value.as_bytes()).into_bytes()));
+    forms.push(needle("hex", hex(value.as_bytes()).to_uppercase().into_bytes()));
     for alphabet in [alphabet::STANDARD, alphabet::URL_SAFE] {
         let engine = GeneralPurpose::new(&alphabet, NO_PAD);
         for skip in 0..3 {
@@ -200,6 +201,10 @@ fn report(places: &[Place], canaries: usize, planted: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use kustody_core::hex::hex;
+
     use super::forms;
 
     #[test]
@@ -207,8 +212,6 @@ mod tests {
         let value = "ABCDEFGHJKLMNPQRSTUV\"&+/%WXYZ23456789ABCDEFGH";
         let needles = forms(0, value);
         let found = |text: &str| needles.iter().any(|needle| text.as_bytes().windows(needle.bytes.len()).any(|part| part == needle.bytes));
-        use base64::Engine as _;
-        use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
         for before in ["", "x", "xy", "xyz"] {
             let text = format!("{before}{value}after");
             for written in [
@@ -216,7 +219,7 @@ mod tests {
                 serde_json::to_string(&text).unwrap(),
                 STANDARD.encode(&text),
                 URL_SAFE_NO_PAD.encode(&text),
-                text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+                hex(text.as_bytes()),
             ] {
                 assert!(found(&written), "{written}");
             }

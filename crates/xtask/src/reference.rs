@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 
 /// The page.
 pub(crate) fn kind(crd: &CustomResourceDefinition) -> String {
@@ -27,7 +29,9 @@ pub(crate) fn kind(crd: &CustomResourceDefinition) -> String {
         refusals(&mut rules, found);
         if !rules.is_empty() {
             text.push_str("\nRefused, with these messages:\n\n");
-            rules.iter().for_each(|rule| text.push_str(&format!("- {rule}\n")));
+            for rule in rules {
+                let _ = writeln!(text, "- {rule}");
+            }
         }
     }
     text
@@ -40,7 +44,11 @@ fn fields(text: &mut String, path: &str, schema: &JSONSchemaProps) {
         let (kind, inner) = kind_of(field);
         let needed = if required.contains(name) { "**required.** " } else { "" };
         let path = if kind.starts_with("list") && inner.properties.is_some() { format!("{path}[]") } else { path };
-        let _ = writeln!(text, "| `{path}` | {kind} | {needed}{} |", field.description.as_deref().unwrap_or_default().replace('|', "\\|").replace('\n', " "));
+        let _ = writeln!(
+            text,
+            "| `{path}` | {kind} | {needed}{} |",
+            field.description.as_deref().unwrap_or_default().replace('|', "\\|").replace('\n', " ")
+        );
         // A label selector and a condition are Kubernetes' own and described there.
         if name != "conditions" && !path.ends_with("elector") && name != "namespaces" {
             fields(text, &path, inner);

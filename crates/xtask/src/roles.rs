@@ -29,8 +29,10 @@ pub(crate) fn template() -> String {
 fn section(text: &mut String, role: &Role, kind: &str, rules: &[&Rule]) {
     let account = format!("{NAME}-{}", role.name);
     let namespace = if kind == "Role" { "  namespace: {{ .Release.Namespace }}\n" } else { "" };
-    let head = |kind: &str| format!("---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {account}\n{namespace}{LABELS}");
-    let _ = write!(text, "{}rules:\n", head(kind));
+    let head = |kind: &str| {
+        format!("---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {account}\n{namespace}{LABELS}")
+    };
+    let _ = writeln!(text, "{}rules:", head(kind));
     for rule in rules {
         let _ = writeln!(text, "# {}", rule.reason);
         let _ = writeln!(text, "- apiGroups: [{:?}]", rule.group);
@@ -56,8 +58,10 @@ pub(crate) fn page() -> String {
         for rule in role.rules {
             let place = if rule.scope == Scope::Cluster { "cluster" } else { "its namespace" };
             let group = if rule.group.is_empty() { String::new() } else { format!(" ({})", rule.group) };
-            let names = if rule.names.is_empty() { String::new() } else { format!(": `{}`", rule.names.join("`, `").replace("{name}", "NAME")) };
-            let _ = writeln!(text, "| {place} | {}{group}{names} | {} | {} |", rule.resources.join(", "), rule.verbs.join(", "), rule.reason);
+            let names =
+                if rule.names.is_empty() { String::new() } else { format!(": `{}`", rule.names.join("`, `").replace("{name}", "NAME")) };
+            let _ =
+                writeln!(text, "| {place} | {}{group}{names} | {} | {} |", rule.resources.join(", "), rule.verbs.join(", "), rule.reason);
         }
     }
     text

@@ -32,7 +32,10 @@ pub(crate) fn parse(text: &str) -> io::Result<Vec<Entry>> {
         path.push((depth, name.to_owned()));
         let names: Vec<String> = path.iter().map(|(_, name)| name.clone()).collect();
         let pointer = format!("/{}", names.join("/"));
-        let value = all.pointer(&pointer).cloned().ok_or_else(|| io::Error::other(format!("values.yaml: {pointer} is not a value of its own line")))?;
+        let value = all
+            .pointer(&pointer)
+            .cloned()
+            .ok_or_else(|| io::Error::other(format!("values.yaml: {pointer} is not a value of its own line")))?;
         entries.push(entry(names, &std::mem::take(&mut comment), value)?);
     }
     Ok(entries)
@@ -91,7 +94,8 @@ fn node_of(entry: &Entry) -> Value {
 
 /// The values for people.
 pub(crate) fn page(entries: &[Entry]) -> String {
-    let mut text = String::from("# Values of the chart\n\nGenerated from `charts/kustody/values.yaml`.\n\n| value | default | |\n|---|---|---|\n");
+    let mut text =
+        String::from("# Values of the chart\n\nGenerated from `charts/kustody/values.yaml`.\n\n| value | default | |\n|---|---|---|\n");
     for entry in entries {
         let members = entry.value.as_object().is_some_and(|members| !members.is_empty());
         let default = if members { String::new() } else { format!("`{}`", entry.value) };

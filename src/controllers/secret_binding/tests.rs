@@ -166,7 +166,7 @@ fn what_the_broker_cannot_open_or_deliver_is_said_of_the_item() {
     assert!(failed(&file).1.starts_with("spec.deliver.files[db.json]"));
 }
 
-fn pod(account: &str, labels: Value, phase: &str) -> Pod {
+fn pod(account: &str, labels: &Value, phase: &str) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": "p", "namespace": "vision", "labels": labels}, "spec": {"serviceAccountName": account, "containers": []},
         "status": {"phase": phase},
@@ -180,13 +180,13 @@ fn live_pods_of_the_service_accounts_and_labels_are_counted_and_asked() {
     selecting["spec"]["workloads"]["podSelector"] = json!({"matchLabels": {"app": "a"}});
     let selecting: SecretBinding = serde_json::from_value(selecting).unwrap();
     let pods = [
-        pod("trainer", json!({"app": "a", "kustody.dev/inject": "true"}), "Running"),
-        pod("trainer", json!({"app": "a", "kustody.dev/inject": "trainer"}), "Pending"),
-        pod("trainer", json!({"app": "a", "kustody.dev/inject": "other"}), "Running"),
-        pod("trainer", json!({"app": "a"}), "Running"),
-        pod("trainer", json!({"app": "b", "kustody.dev/inject": "true"}), "Running"),
-        pod("default", json!({"app": "a", "kustody.dev/inject": "true"}), "Running"),
-        pod("trainer", json!({"app": "a", "kustody.dev/inject": "true"}), "Succeeded"),
+        pod("trainer", &json!({"app": "a", "kustody.dev/inject": "true"}), "Running"),
+        pod("trainer", &json!({"app": "a", "kustody.dev/inject": "trainer"}), "Pending"),
+        pod("trainer", &json!({"app": "a", "kustody.dev/inject": "other"}), "Running"),
+        pod("trainer", &json!({"app": "a"}), "Running"),
+        pod("trainer", &json!({"app": "b", "kustody.dev/inject": "true"}), "Running"),
+        pod("default", &json!({"app": "a", "kustody.dev/inject": "true"}), "Running"),
+        pod("trainer", &json!({"app": "a", "kustody.dev/inject": "true"}), "Succeeded"),
     ];
     let labels = |inject: &str| BTreeMap::from([("kustody.dev/inject".to_owned(), inject.to_owned())]);
     assert_eq!(count(&selecting, &BTreeMap::new(), pods.iter()), Count { matching: 4, asking: 2 });

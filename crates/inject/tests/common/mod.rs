@@ -1,7 +1,7 @@
 //! Recorded requests, and facts to hold them against.
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
