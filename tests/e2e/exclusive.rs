@@ -99,13 +99,15 @@ fn a_node_of_an_older_kubelet_refuses_variables_by_its_version_and_names_the_cho
             "kubeProxyVersion": "", "machineID": "", "operatingSystem": "linux", "osImage": "", "systemUUID": ""}},
     });
     apply(&node).good();
-    run("kubectl", &["replace", "--subresource=status", "-f", "-"], merged("old", &node).as_bytes()).good();
+    let gone = Gone("old");
+    let status = json!({"status": node["status"]}).to_string();
+    kubectl(&["patch", "node", "old", "--subresource=status", "--type=merge", "-p", &status]).good();
     let refusal = eventually("the refusal", || {
         let said =
             run("kubectl", &["create", "--dry-run=server", "-f", "-"], objects::pod(&home.name, "train", "true").to_string().as_bytes());
         if said.ok { Err(said.out) } else { Ok(said.err) }
     });
-    kubectl(&["delete", "node", "old"]).good();
+    drop(gone);
     for part in ["v1.33.4", "old", "1.35", "files"] {
         assert!(refusal.contains(part), "{part}: {refusal}");
     }
@@ -115,11 +117,41 @@ fn a_node_of_an_older_kubelet_refuses_variables_by_its_version_and_names_the_cho
     });
 }
 
-/// The live object with the status that is wanted.
-fn merged(name: &str, wanted: &serde_json::Value) -> String {
-    let mut live = crate::harness::get(&["node", name]);
-    live["status"] = wanted["status"].clone();
-    live.to_string()
+/// Deletes a Node object when it goes: all others would be refused for its sake.
+struct Gone(&'static str);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = kubectl(&["delete", "node", self.0]);
+    }
+}
+
+/// Where the broker's audit records are on the node.
+fn audit_directory() -> String {
+    let claim = crate::harness::get(&["-n", SYSTEM, "pvc", "audit-kustody-broker-0"]);
+    let volume = crate::harness::get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
+    volume["spec"]["local"]["path"].as_str().unwrap().to_owned()
+}
+
+fn on_node(script: &str) -> crate::harness::Said {
+    run(&setting("KUSTODY_ON_NODE"), &["sh", "-c", script], b"")
+}
+
+/// A disk that is full until this goes.
+struct Full(String);
+
+impl Full {
+    fn new(directory: String) -> Self {
+        let said = on_node(&format!("cat /dev/zero > {directory}/filler 2>/dev/null; df -k {directory} | tail -1"));
+        assert!(said.out.contains("100%"), "{}{}", said.out, said.err);
+        Self(directory)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        on_node(&format!("rm -f {}/filler", self.0));
+    }
 }
 
 #[test]
@@ -127,24 +159,25 @@ fn a_full_disk_stops_release_and_space_lets_it_go_on() {
     let home = Home::new("full");
     home.key();
     home.binding(&canary());
-    let claim = crate::harness::get(&["-n", SYSTEM, "pvc", "audit-kustody-broker-0"]);
-    let volume = crate::harness::get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
-    let path = volume["spec"]["local"]["path"].as_str().unwrap().to_owned();
-    let on_node = |script: &str| run(&setting("KUSTODY_ON_NODE"), &["sh", "-c", script], b"");
-    let fill = format!(
-        "dd if=/dev/zero of={path}/filler bs=4096 count=1000000 2>/dev/null; dd if=/dev/zero of={path}/filler2 bs=1 count=8192 2>/dev/null; df -k {path} | tail -1"
-    );
-    let said = on_node(&fill);
-    assert!(said.out.contains("100%"), "{}{}", said.out, said.err);
-    apply(&objects::pod(&home.name, "train", "test -n \"$TOKEN\"")).good();
-    eventually("the broker to refuse", || {
-        let logs = kubectl(&["-n", SYSTEM, "logs", "kustody-broker-0", "--tail=200"]).good();
-        if logs.contains("AuditUnavailable") { Ok(()) } else { Err(logs) }
+    let full = Full::new(audit_directory());
+    // The last page of the log has room for a few more records: pods start until it has not.
+    let waiting = (0..40).map(|i| format!("train-{i}")).find(|name| {
+        apply(&objects::pod(&home.name, name, "test -n \"$TOKEN\"")).good();
+        eventually("the pod to have its secrets or the broker to refuse", || {
+            let pod = home.get("pod", name);
+            let refused = kubectl(&["-n", SYSTEM, "logs", "kustody-broker-0", "--tail=5"]).good().contains("AuditUnavailable");
+            match pod["status"]["phase"].as_str() {
+                Some("Succeeded") => Ok(false),
+                _ if refused => Ok(true),
+                _ => Err(pod["status"].to_string()),
+            }
+        })
     });
-    let pod = home.get("pod", "train");
+    let waiting = waiting.expect("the broker refuses once its disk is full");
+    let pod = home.get("pod", &waiting);
     assert_eq!(pod["status"]["phase"], "Pending", "nothing was released: {}", pod["status"]);
-    on_node(&format!("rm -f {path}/filler {path}/filler2")).good();
-    assert_eq!(home.pod("train")["status"]["phase"], "Succeeded");
+    drop(full);
+    assert_eq!(home.pod(&waiting)["status"]["phase"], "Succeeded");
 }
 
 #[test]
@@ -155,10 +188,7 @@ fn a_broker_that_was_killed_goes_on_with_an_unbroken_audit_chain() {
     kubectl(&["-n", SYSTEM, "delete", "pod", "kustody-broker-0", "--grace-period=0", "--force"]).good();
     apply(&objects::pod(&home.name, "train", "test -n \"$TOKEN\"")).good();
     assert_eq!(home.pod("train")["status"]["phase"], "Succeeded");
-    let claim = crate::harness::get(&["-n", SYSTEM, "pvc", "audit-kustody-broker-0"]);
-    let volume = crate::harness::get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
-    let path = volume["spec"]["local"]["path"].as_str().unwrap().to_owned();
-    let log = run(&setting("KUSTODY_ON_NODE"), &["sh", "-c", &format!("cat $(find {path} -type f -name '*.jsonl' | sort)")], b"").good();
+    let log = on_node(&format!("cat $(find {} -type f -name '*.jsonl' | sort)", audit_directory())).good();
     let chain = kustody_core::audit::verify(None, log.lines()).unwrap();
     assert!(chain.len() > 1);
     let released = log.lines().any(|line| line.contains("\"Release\"") && line.contains(&home.name) && line.contains("\"train\""));
