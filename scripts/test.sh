@@ -46,6 +46,7 @@ step "nextest" nextest_installed
 tests "check" scripts/check.sh
 step "tests, built" nextest --no-run
 tests "unit tests" nextest -E 'not binary(e2e)'
+tests "documentation's tests" cargo test --quiet --locked --workspace --doc
 step "images" built_images
 images=$(cat "$work/images")
 export KUSTODY_E2E_DIR=$CLUSTER_DIR KUSTODY_BIN=$images/bin KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh

@@ -21,7 +21,11 @@ fn each_schema(check: impl Fn(&str, &Value)) {
     for crd in [KeyProvider::crd(), EncryptionKey::crd(), SecretBinding::crd()] {
         let crd = serde_json::to_value(&crd).expect("a CRD serialises");
         let mut found = Vec::new();
-        schemas(crd["spec"]["names"]["kind"].as_str().expect("a kind"), &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut found);
+        schemas(
+            crd["spec"]["names"]["kind"].as_str().expect("a kind"),
+            &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"],
+            &mut found,
+        );
         assert!(found.len() > 20);
         for (path, schema) in found {
             check(&path, schema);

@@ -10,6 +10,8 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use kustody_core::hex::hex;
 
+/// Letters and digits that are no accident: 100 bits.
+const RUN: usize = 20;
 /// Read at once.
 const CHUNK: usize = 4 << 20;
 
@@ -81,10 +83,13 @@ fn lines(path: &Path) -> io::Result<Vec<String>> {
     Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
-/// Every form that is searched for: raw, JSON- and URL-escaped, hex, and base64 at each of its three alignments.
+/// Every form that is searched for: raw, JSON- and URL-escaped, hex, base64 at each of its three alignments, and each run of
+/// letters and digits alone, which no way of escaping changes.
 fn forms(canary: usize, value: &str) -> Vec<Needle> {
     let needle = |form, bytes: Vec<u8>| Needle { bytes, canary, form };
     let mut forms = vec![needle("raw", value.as_bytes().to_vec())];
+    let runs = value.split(|c: char| !c.is_ascii_alphanumeric()).filter(|run| run.len() >= RUN && run.len() < value.len());
+    forms.extend(runs.map(|run| needle("in part", run.as_bytes().to_vec())));
     if let Ok(json) = serde_json::to_string(value) {
         forms.push(needle("JSON", json.as_bytes()[1..json.len() - 1].to_vec()));
     }
@@ -225,6 +230,8 @@ mod tests {
             }
         }
         assert!(found("ABCDEFGHJKLMNPQRSTUV%22%26%2B%2F%25WXYZ23456789ABCDEFGH"));
-        assert!(!found("ABCDEFGHJKLMNPQRSTUV"));
+        // As Go writes JSON.
+        assert!(found("ABCDEFGHJKLMNPQRSTUV\\\"\\u0026+/%WXYZ23456789ABCDEFGH"));
+        assert!(!found("ABCDEFGHJKLMNPQRSTU"));
     }
 }
