@@ -29,7 +29,7 @@ pub async fn rows(binary: &Path) -> Vec<Row> {
         fs::create_dir_all(root.join(directory)).expect("a directory");
     }
     fs::copy(binary, root.join("kustody-agent")).expect("the agent's binary");
-    fs::write(root.join("var/run/secrets/kubernetes.io/serviceaccount/token"), "a token").expect("a token");
+    fs::write(root.join("var/run/secrets/kubernetes.io/serviceaccount/token"), "header.claims.signature").expect("a token");
 
     let pair = rcgen::generate_simple_self_signed([wire::BROKER_NAME.to_owned()]).expect("a certificate");
     let certificate = Certificate::default();

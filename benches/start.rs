@@ -130,7 +130,7 @@ pub fn row(on_node: &str) -> Row {
         name: "agent's container, start to exit, less a no-op's",
         value: with - without,
         unit: "ms",
-        floor: None,
+        floor: Some(without),
         target: Target::ValueAtMost(50.0),
     }
 }

@@ -31,7 +31,8 @@ impl Row {
         self.floor.map(|floor| self.value / floor)
     }
 
-    fn met(&self) -> bool {
+    /// Whether the target is met.
+    pub fn met(&self) -> bool {
         match self.target {
             Target::ValueAtMost(most) => self.value <= most,
             Target::RatioAtMost(most) => self.ratio().is_some_and(|ratio| ratio <= most),

@@ -22,7 +22,9 @@ const MODULES: &[(&str, &[&str])] = &[
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("runtime", &["kustody_api", "kustody_core", "kustody_inject", "kustody_providers"]),
     ("audit", &["kustody_api", "kustody_inject", "kustody_providers", "kube"]),
-    ("webhook", &["kustody_providers"]),
+    // Caches and its certificate are all that it may have of `k8s`: admission cannot open a value.
+    ("webhook", &["kustody_providers", "k8s::providers", "k8s::key_store", "k8s::status"]),
+    ("k8s", &["kustody_inject", "axum"]),
     ("controllers", &["kustody_inject"]),
     ("broker", &["kustody_inject"]),
 ];
@@ -122,6 +124,13 @@ fn every_file_of_rust_says_first_what_it_is_for() {
     for path in files(root(), ".rs") {
         assert!(read(&path).starts_with("//!"), "{} begins without a //! sentence", path.display());
     }
+}
+
+#[test]
+fn the_namespaces_that_never_ask_are_the_same_in_chart_and_code() {
+    let template = read(&root().join("charts/kustody/templates/mutatingwebhookconfiguration.yaml"));
+    let listed: Vec<String> = kustody_api::names::EXCLUDED_NAMESPACES.iter().map(|name| format!("\"{name}\"")).collect();
+    assert!(template.contains(&format!("list {} .Release.Namespace", listed.join(" "))), "{template}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::refusal::Refused;
 /// Requests at the same time, each with at most a body and a release in memory; below what the audit queue takes.
 const CONCURRENT: usize = 256;
 /// Requests of one pod in [`WINDOW`]: each may write an audit record, and the disk is everybody's.
-const PER_POD: u32 = 240;
+const PER_POD: u32 = 60;
 const WINDOW: Duration = Duration::from_mins(1);
 /// Pods that are counted at the same time.
 const PODS: u64 = 20_000;

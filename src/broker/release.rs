@@ -1,5 +1,7 @@
 //! `POST /v1/release`: authenticate, authorize, open, record, answer. Nothing is answered that is not on disk.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, StatusCode};
 use kube::ResourceExt;
@@ -17,8 +19,10 @@ use super::token::Identity;
 
 /// The largest plan.
 pub const MAX_PLAN: usize = 256 * 1024;
+/// How long a plan may take to arrive.
+const ARRIVES: Duration = Duration::from_secs(3);
 /// A record holds at most this many reasons, and of each this many bytes: plans are written by their pods.
-const REASONS: (usize, usize) = (64, 512);
+const REASONS: (usize, usize) = (8, 400);
 
 /// What is answered, once its record is on disk.
 pub struct Answer {
@@ -116,7 +120,9 @@ impl Broker {
 async fn read_plan(body: Body) -> Result<Plan, Refused> {
     let unreadable =
         |rule: String| Refused::denied(StatusCode::BAD_REQUEST, "PlanUnreadable", format!("the plan: {rule}; recreate the pod"));
-    let bytes = to_bytes(body, MAX_PLAN).await.map_err(|_| unreadable(format!("it has at most {MAX_PLAN} bytes and arrives whole")))?;
+    // One place of the broker is held meanwhile: a pod that sends slowly must not keep it from the others.
+    let whole = || unreadable(format!("it has at most {MAX_PLAN} bytes and arrives within {} s", ARRIVES.as_secs()));
+    let bytes = tokio::time::timeout(ARRIVES, to_bytes(body, MAX_PLAN)).await.map_err(|_| whole())?.map_err(|_| whole())?;
     let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| unreadable(format!("it cannot be read: {error}")))?;
     if plan.version != 1 {
         return Err(unreadable(format!("its version is {}, and this broker reads version 1", plan.version)));

@@ -20,8 +20,8 @@ use super::refusal::Refused;
 use super::{inspect, release};
 use crate::runtime::process::Process;
 
-/// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one request may take: less than an agent waits, so that it hears the cause.
+const TIMEOUT: Duration = Duration::from_secs(12);
 /// Wait between attempts to fetch the signing keys for the first time.
 const FETCH_AGAIN: Duration = Duration::from_secs(1);
 

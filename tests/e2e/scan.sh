@@ -20,7 +20,12 @@ tests/cluster/on-node.sh sh -c "echo $planted > $CLUSTER_DIR/volumes/audit-0/pla
 mkdir "$work/objects" "$work/etcd" "$work/audit-records"
 k get --raw /metrics > "$work/objects/apiserver-metrics"
 for kind in $(k api-resources --verbs=list -o name | grep -v '^secrets$'); do
-  k get "$kind" -A -o json > "$work/objects/$kind.json" 2>> "$work/objects/errors" || true
+  k get "$kind" -A -o json > "$work/objects/$kind.json"
+done
+for role in controller webhook broker; do
+  for ip in $(k -n kustody-system get pods -l app.kubernetes.io/component=$role -o 'jsonpath={.items[*].status.podIP}'); do
+    tests/cluster/in.sh curl -sf "http://$ip:8080/metrics" > "$work/objects/metrics-$role-$ip"
+  done
 done
 tests/cluster/on-node.sh tar -C "$CLUSTER_DIR/etcd" -cf - . | tar -C "$work/etcd" -xf -
 tests/cluster/on-node.sh tar -C "$CLUSTER_DIR/volumes" -cf - . | tar -C "$work/audit-records" -xf -
@@ -29,4 +34,4 @@ tests/cluster/on-node.sh tar -C "$CLUSTER_DIR/volumes" -cf - . | tar -C "$work/a
 cargo xtask leak-scan --canaries "$CLUSTER_DIR/canaries" --planted "$work/planted" --report "$CLUSTER_DIR/leak-scan.txt" \
   --runtime-metadata io.containerd.metadata.v1.bolt/meta.db \
   "etcd=$work/etcd" "objects and events=$work/objects" "audit records=$work/audit-records" \
-  "logs=$CLUSTER_DIR/log" "container logs=$CLUSTER_DIR/node1/pods-log" "the node's disk=$CLUSTER_DIR/node1"
+  "logs=$CLUSTER_DIR/log" "container logs=$CLUSTER_DIR/kept-logs" "the node's disk=$CLUSTER_DIR/node1"

@@ -13,7 +13,7 @@ fn touches(key: &Value) -> usize {
     let id = key["status"]["keyId"].as_str().unwrap();
     let record = format!("\"kustody-key-{}\"", id.rsplit('/').next().unwrap());
     // What the API server has answered is in its log a moment later: a marker of our own comes back first.
-    let marker = format!("marker-{:x}", std::process::id());
+    let marker = format!("marker-{}", crate::harness::unique());
     let _ = crate::harness::kubectl(&["get", "namespace", &marker]);
     let read = || fs::read_to_string(cluster_directory().join("log/audit.log")).unwrap();
     let log = eventually("the audit log to be written", || if read().contains(&marker) { Ok(read()) } else { Err("no marker".to_owned()) });

@@ -80,7 +80,11 @@ securityContext: {{- include "kustody.containerSecurity" .root | nindent 2 }}
 
 {{- define "kustody.rootKeyVolumes" -}}
 - name: root-key-mounted
+  {{- if .Values.rootKey.secretName }}
   secret: {secretName: {{ .Values.rootKey.secretName }}, items: [{key: {{ .Values.rootKey.secretKey }}, path: key}]}
+  {{- else }}
+  {{- toYaml .Values.rootKey.volume | nindent 2 }}
+  {{- end }}
 - name: root-key
   emptyDir: {medium: Memory, sizeLimit: 64Ki}
 {{- end -}}

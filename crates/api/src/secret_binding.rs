@@ -153,7 +153,9 @@ pub struct Deliver {
     pub env: Vec<Variable>,
     /// Size limit of each tmpfs, a quantity between `64Ki` and `16Mi`. Absent: `4Mi`. It counts against the pod's memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]{2,5}Ki|[1-9]Mi|1[0-6]Mi)$"))]
+    #[schemars(regex(
+        pattern = r"^((6[4-9]|[7-9][0-9]|[1-9][0-9]{2,3}|1[0-5][0-9]{3}|16[0-2][0-9]{2}|163[0-7][0-9]|1638[0-4])Ki|([1-9]|1[0-6])Mi)$"
+    ))]
     pub size_limit: Option<String>,
     /// Start the workload through a wrapper that sets the variables. Refused in this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -104,7 +104,7 @@ pub struct Refusal {
     pub reason: String,
     /// Names the object, the field, the rule and the remedy to those who may know.
     pub message: String,
-    /// Finds the audit record of this refusal.
+    /// Finds the audit record of this refusal, or the broker's log line where there was nobody to write a record of.
     pub correlation_id: String,
     /// Whether the same request may succeed later without a change of the pod.
     pub retry: bool,

@@ -54,9 +54,9 @@ pub fn container(pod: &Pod<'_>, promise: &Promise, facts: &Facts, config: &Confi
     })
 }
 
-/// The kubelet expands `$(NAME)` in values: a dollar sign that is doubled stands for itself.
+/// The kubelet expands `$(NAME)` in values, and takes two dollar signs for one.
 pub fn escaped_references(value: &str) -> String {
-    value.replace("$(", "$$(")
+    value.replace('$', "$$")
 }
 
 /// Requests and limits that change neither the pod's class of service nor what a quota counts for the pod.
@@ -74,6 +74,11 @@ fn resources(pod: &Pod<'_>, facts: &Facts) -> Value {
 /// Where a binding's files appear.
 pub fn files_path(binding: &Binding) -> String {
     format!("{FILES_ROOT}/{}", binding.name)
+}
+
+/// What [`escaped_references`] made, as the agent will see it.
+pub fn expanded_references(value: &str) -> String {
+    value.replace("$$", "$")
 }
 
 /// The volumes that the bindings and the agent need and that the pod lacks.

@@ -61,20 +61,15 @@ pub fn serving(pod: &Pod<'_>, namespace: &str, asking: Asking<'_>, facts: &Facts
                 Some(why) => Err(format!("SecretBinding {name}: {why}")),
             }
         }
-        Asking::Any => {
-            let serving: Vec<_> = facts
-                .bindings
-                .iter()
-                .filter(|binding| binding.not_ready.is_none() && misfit(binding, pod, account).is_none())
-                .cloned()
-                .collect();
-            if serving.is_empty() { Err(nobody(pod, namespace, account, facts)) } else { Ok(serving) }
-        }
-        Asking::Offered => {
-            let selecting: Vec<_> = facts.bindings.iter().filter(|binding| misfit(binding, pod, account).is_none()).cloned().collect();
-            match selecting.iter().find_map(|binding| unready(binding).map(|why| format!("SecretBinding {}: {why}", binding.name))) {
+        Asking::Any | Asking::Offered => {
+            let fitting: Vec<_> = facts.bindings.iter().filter(|binding| misfit(binding, pod, account).is_none()).cloned().collect();
+            if fitting.is_empty() && asking == Asking::Any {
+                return Err(nobody(pod, namespace, account, facts));
+            }
+            // One that is not ready yet would leave the pod without a part of its secrets, depending on who was faster.
+            match fitting.iter().find_map(|binding| unready(binding).map(|why| format!("SecretBinding {}: {why}", binding.name))) {
                 Some(why) => Err(why),
-                None => Ok(selecting),
+                None => Ok(fitting),
             }
         }
     }
@@ -89,7 +84,8 @@ fn unready(binding: &Binding) -> Option<String> {
     binding.not_ready.as_ref().map(|why| format!("it is not ready: {why}"))
 }
 
-fn misfit(binding: &Binding, pod: &Pod<'_>, account: &str) -> Option<String> {
+/// Why the binding does not serve a pod of this service account and these labels.
+pub fn misfit(binding: &Binding, pod: &Pod<'_>, account: &str) -> Option<String> {
     if !binding.service_accounts.iter().any(|name| name == account) {
         return Some(format!("its workloads.serviceAccounts do not name service account {account}"));
     }
@@ -106,13 +102,13 @@ fn misfit(binding: &Binding, pod: &Pod<'_>, account: &str) -> Option<String> {
 
 fn nobody(pod: &Pod<'_>, namespace: &str, account: &str, facts: &Facts) -> String {
     let mut text = format!(
-        "the pod asks for secrets (label {INJECT_LABEL}), and no ready SecretBinding of namespace {namespace} fits it (service account {account})"
+        "the pod asks for secrets (label {INJECT_LABEL}), and no SecretBinding of namespace {namespace} fits it (service account {account})"
     );
     if facts.bindings.is_empty() {
         text.push_str(": there is none; create one whose workloads.serviceAccounts name the account");
     }
     for (i, binding) in facts.bindings.iter().take(MENTIONED).enumerate() {
-        let why = misfit(binding, pod, account).or_else(|| unready(binding)).unwrap_or_default();
+        let why = misfit(binding, pod, account).unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = write!(text, "{}SecretBinding {}: {why}", if i == 0 { ": " } else { "; " }, binding.name);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kustody_api::names::{AGENT_CONTAINER, INJECTED_ANNOTATION, TOKEN_VOLUME};
+use kustody_api::names::{AGENT_CONTAINER, ENV_VOLUME_PREFIX, FILES_VOLUME_PREFIX, INJECTED_ANNOTATION, TOKEN_VOLUME};
 use kustody_core::hex::hex;
 use kustody_core::wire::{ENV_FILE, Plan, env};
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ pub fn decide(pod: &Pod<'_>, namespace: &str, facts: &Facts, config: &Config) ->
     };
     let bindings = match &earlier {
         // What was promised in an earlier pass stands: the next pass only serves containers that came in between.
-        Some(plan) => promised(plan, facts),
+        Some(plan) => promised(plan, pod, facts),
         None => ask::serving(pod, namespace, asking, facts),
     };
     let bindings = match bindings {
@@ -84,25 +84,39 @@ fn earlier(pod: &Pod<'_>) -> Result<Option<Plan>, String> {
     if pod.spec.containers.iter().any(|container| *container.name == *AGENT_CONTAINER) {
         return taken("container kustody-agent");
     }
+    let mine = |name: &str| name.starts_with(FILES_VOLUME_PREFIX) || name.starts_with(ENV_VOLUME_PREFIX);
+    let volumes = || pod.spec.volumes.iter().flatten();
     let Some(agent) = pod.spec.init().iter().find(|container| *container.name == *AGENT_CONTAINER) else {
-        return if pod.spec.has_volume(TOKEN_VOLUME) { taken("volume kustody-token") } else { Ok(None) };
+        let found = volumes().find(|volume| *volume.name == *TOKEN_VOLUME || mine(&volume.name));
+        return found.map_or(Ok(None), |volume| taken(&format!("volume {}", &*volume.name)));
     };
-    let plan = agent.variable(env::PLAN).and_then(|variable| variable.value.as_deref()).map(|value| value.replace("$$(", "$("));
-    match plan.and_then(|plan| serde_json::from_str(&plan).ok()) {
-        Some(plan) if pod.metadata.annotation(INJECTED_ANNOTATION).is_some() => Ok(Some(plan)),
+    if let Some(volume) = volumes().find(|volume| mine(&volume.name) && !volume.is_tmpfs()) {
+        // Values would be written to a disk.
+        return taken(&format!("volume {}", &*volume.name));
+    }
+    let plan = agent.variable(env::PLAN).and_then(|variable| variable.value.as_deref()).map(agent::expanded_references);
+    match plan.and_then(|plan| serde_json::from_str::<Plan>(&plan).ok()) {
+        Some(plan) if !plan.bindings.is_empty() && pod.metadata.annotation(INJECTED_ANNOTATION).is_some() => Ok(Some(plan)),
         _ => taken("init container kustody-agent"),
     }
 }
 
-/// The bindings of a plan, as long as they are the same objects.
-fn promised(plan: &Plan, facts: &Facts) -> Result<Vec<Arc<Binding>>, String> {
+/// The bindings of a plan, as long as they are the same objects and serve this pod: it may have been made from a copy.
+fn promised(plan: &Plan, pod: &Pod<'_>, facts: &Facts) -> Result<Vec<Arc<Binding>>, String> {
     plan.bindings
         .iter()
         .map(|planned| {
             let found = facts.bindings.iter().find(|binding| binding.name == planned.name && binding.uid == planned.uid);
-            found.cloned().ok_or_else(|| {
-                format!("SecretBinding {} was deleted or made anew since the pod was given its plan; create the pod without init container {AGENT_CONTAINER}", planned.name)
-            })
+            let again = format!("create the pod without init container {AGENT_CONTAINER}");
+            let binding = found.ok_or_else(|| {
+                format!("SecretBinding {} was deleted or made anew since the pod was given its plan; {again}", planned.name)
+            })?;
+            match ask::misfit(binding, pod, ask::account(pod)) {
+                Some(why) => {
+                    Err(format!("the pod carries a plan of SecretBinding {}, which does not serve it: {why}; {again}", binding.name))
+                }
+                None => Ok(Arc::clone(binding)),
+            }
         })
         .collect()
 }
@@ -114,7 +128,7 @@ fn patch(pod: &Pod<'_>, promise: &Promise, again: bool, facts: &Facts, config: &
         serve(&mut patch, pod, promise, at);
     }
     if again {
-        correct(&mut patch, pod, promise);
+        correct(&mut patch, pod, promise, facts, config);
     } else {
         let place = pod.spec.init().iter().take_while(|container| MESH.contains(&&*container.name)).count();
         let container = agent::container(pod, promise, facts, config);
@@ -164,25 +178,33 @@ fn serve(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise, at: At) {
     patch.prepend(&format!("{pointer}/env"), container.env.is_some(), variables);
 }
 
-/// What another webhook changed since the first pass may change the agent's user and with it the modes of the plan.
-fn correct(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise) {
+/// Brings the agent of an earlier pass up to date: another webhook may have changed the containers' user and with it the modes
+/// of the plan, and a pod that was made from a copy carries the addresses of another day.
+fn correct(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise, facts: &Facts, config: &Config) {
     let Some(index) = pod.spec.init().iter().position(|container| *container.name == *AGENT_CONTAINER) else { return };
     let at = At { init: true, index };
-    let agent = at.of(&pod.spec);
+    let (agent, pointer) = (at.of(&pod.spec), at.path());
+    let mut changes: Vec<(String, Value)> = Vec::new();
     let user = promise.user.unwrap_or(agent::NOBODY);
-    let other_user = agent.security_context.and_then(|context| context.run_as_user) != Some(user);
+    if agent.security_context.and_then(|context| context.run_as_user) != Some(user) {
+        changes.push((format!("{pointer}/securityContext/runAsUser"), json!(user)));
+    }
+    if agent.image.as_deref() != Some(&config.agent_image) {
+        changes.push((format!("{pointer}/image"), json!(config.agent_image)));
+    }
     let plan = agent::escaped_references(&promise.plan);
-    let place = agent.env.iter().flatten().position(|variable| *variable.name == *env::PLAN);
-    let other_plan = place.filter(|place| agent.env.iter().flatten().nth(*place).and_then(|v| v.value.as_deref()) != Some(plan.as_str()));
-    if !other_user && other_plan.is_none() {
-        return;
+    for (name, wanted) in [(env::PLAN, plan.as_str()), (env::BROKER, &facts.broker), (env::CA, facts.authority.as_str())] {
+        let found = agent.env.iter().flatten().enumerate().find(|(_, variable)| *variable.name == *name);
+        if let Some((place, _)) = found.filter(|(_, variable)| variable.value.as_deref() != Some(wanted)) {
+            changes.push((format!("{pointer}/env/{place}/value"), json!(wanted)));
+        }
     }
-    patch.guard(at, &pod.spec);
-    if other_user {
-        patch.add(&format!("{}/securityContext/runAsUser", at.path()), json!(user));
+    if !changes.is_empty() {
+        patch.guard(at, &pod.spec);
     }
-    if let Some(place) = other_plan {
-        patch.replace(&format!("{}/env/{place}/value", at.path()), json!(plan));
+    for (path, value) in changes {
+        // On a member that is there, adding is replacing.
+        patch.add(&path, value);
     }
 }
 

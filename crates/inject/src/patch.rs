@@ -24,11 +24,6 @@ impl Patch {
         self.0.push(Operation { op: "add", path: path.to_owned(), value });
     }
 
-    /// Replaces what is at `path`.
-    pub fn replace(&mut self, path: &str, value: Value) {
-        self.0.push(Operation { op: "replace", path: path.to_owned(), value });
-    }
-
     /// Whether the container at this place is still the one that was looked at: the guard of everything that addresses it by index.
     pub fn guard(&mut self, at: At, spec: &Spec<'_>) {
         self.0.push(Operation { op: "test", path: format!("{}/name", at.path()), value: Value::from(&*at.of(spec).name) });

@@ -103,7 +103,7 @@ pub struct Spec<'a> {
     pub containers: Vec<Container<'a>>,
     /// What they mount.
     #[serde(borrow, default)]
-    pub volumes: Option<Vec<Named<'a>>>,
+    pub volumes: Option<Vec<Volume<'a>>>,
 }
 
 impl<'a> Spec<'a> {
@@ -123,12 +123,31 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// Something with a name.
+/// A volume.
 #[derive(Debug, Deserialize)]
-pub struct Named<'a> {
+#[serde(rename_all = "camelCase")]
+pub struct Volume<'a> {
     /// Its name.
     #[serde(borrow)]
     pub name: Text<'a>,
+    /// What it is, if it is this.
+    #[serde(borrow, default)]
+    pub empty_dir: Option<EmptyDir<'a>>,
+}
+
+impl Volume<'_> {
+    /// Whether what is written there stays in memory.
+    pub fn is_tmpfs(&self) -> bool {
+        self.empty_dir.as_ref().and_then(|found| found.medium.as_deref()) == Some("Memory")
+    }
+}
+
+/// An empty directory.
+#[derive(Debug, Deserialize)]
+pub struct EmptyDir<'a> {
+    /// `Memory` for a tmpfs.
+    #[serde(borrow, default)]
+    pub medium: Option<Text<'a>>,
 }
 
 /// Of a pod or a container.
@@ -147,6 +166,9 @@ pub struct Container<'a> {
     /// Its name.
     #[serde(borrow)]
     pub name: Text<'a>,
+    /// Its image.
+    #[serde(borrow, default)]
+    pub image: Option<Text<'a>>,
     /// Its variables.
     #[serde(borrow, default)]
     pub env: Option<Vec<Variable<'a>>>,

@@ -270,10 +270,75 @@ fn names_of_ours_that_the_pod_uses_for_something_else_are_refused() {
         ("initContainers", json!([{"name": "kustody-agent", "image": "mine"}])),
         ("containers", json!([{"name": "kustody-agent", "image": "mine"}])),
         ("volumes", json!([{"name": "kustody-token", "emptyDir": {}}])),
+        ("volumes", json!([{"name": "kustody-files-06ea17a898", "hostPath": {"path": "/tmp"}}])),
+        ("volumes", json!([{"name": "kustody-env-06ea17a898", "emptyDir": {"medium": "Memory"}}])),
     ] {
         let mut taken = review.clone();
         taken["request"]["object"]["spec"][list] = value;
         assert!(denial(&taken, &facts).contains("is a name that Kustody needs"), "{list}");
+    }
+}
+
+#[test]
+fn a_pod_made_from_a_copy_is_served_only_if_its_plan_is_its_own_and_gets_the_addresses_of_today() {
+    let review = asking(request("kubernetes/cronjob"), "true");
+    let known = facts(&[binding(&review)]);
+    let copy = patched(&review, &answer(&review, &known));
+    let mut other = copy.clone();
+    other["request"]["object"]["spec"]["serviceAccountName"] = json!("somebody");
+    assert!(denial(&other, &known).contains("does not serve it"));
+    let mut disk = copy.clone();
+    for volume in disk["request"]["object"]["spec"]["volumes"].as_array_mut().unwrap() {
+        if volume["name"].as_str().unwrap().starts_with("kustody-files-") {
+            volume["emptyDir"] = json!({});
+        }
+    }
+    assert!(denial(&disk, &known).contains("is a name that Kustody needs"));
+    let mut empty = copy.clone();
+    empty["request"]["object"]["spec"]["initContainers"][0]["env"][0]["value"] = json!("{\"version\":1,\"bindings\":[]}");
+    assert!(denial(&empty, &known).contains("is a name that Kustody needs"));
+    let mut moved = facts(&[binding(&review)]);
+    moved.broker = Arc::from("https://10.96.9.9:443");
+    let after = patched(&copy, &answer(&copy, &moved));
+    assert_eq!(after["request"]["object"]["spec"]["initContainers"][0]["env"][1]["value"], "https://10.96.9.9:443");
+    assert!(operations(&answer(&after, &moved)).is_empty());
+}
+
+#[test]
+fn a_pod_with_two_bindings_of_which_one_is_not_ready_waits_for_both() {
+    let review = asking(request("kubernetes/cronjob"), "true");
+    let mut late = binding(&review);
+    late["metadata"]["name"] = json!("late");
+    late["spec"]["deliver"]["env"] = json!([]);
+    late["status"] = json!({});
+    let why = denial(&review, &facts(&[binding(&review), late]));
+    assert!(why.contains("SecretBinding late: it is not ready"), "{why}");
+}
+
+/// What the kubelet does to a value (third_party/forked/golang/expansion of Kubernetes), with no variable defined.
+fn expanded(value: &str) -> String {
+    let (mut out, mut rest) = (String::new(), value.chars().peekable());
+    while let Some(c) = rest.next() {
+        if c == '$' && rest.peek() == Some(&'$') {
+            rest.next();
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[test]
+fn a_plan_with_dollar_signs_reaches_the_agent_as_it_was() {
+    let review = asking(request("kubernetes/cronjob"), "true");
+    for property in ["$", "$$", "$$key", "$(HOME)", "$$(HOME)", "a$b$$c$(d)$"] {
+        let mut dollars = binding(&review);
+        dollars["spec"]["deliver"]["files"][0]["property"] = json!(property);
+        let facts = facts(&[dollars]);
+        let once = patched(&review, &answer(&review, &facts));
+        let value = &once["request"]["object"]["spec"]["initContainers"][0]["env"][0]["value"];
+        let plan: Value = serde_json::from_str(&expanded(value.as_str().unwrap())).unwrap();
+        assert_eq!(plan["bindings"][0]["files"][0]["property"], property);
+        assert!(operations(&answer(&once, &facts)).is_empty(), "{property}");
     }
 }
 

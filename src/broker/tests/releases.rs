@@ -226,11 +226,11 @@ async fn one_pod_cannot_fill_the_disk_with_records() {
     let router = world.router();
     let (token, empty) = (world.token(), json!({}));
     let mut last = None;
-    for _ in 0..260 {
+    for _ in 0..70 {
         last = Some(ask(&router, "/v1/release", &token, &empty).await);
     }
     let last = last.unwrap();
     assert_eq!((last.status, last.refusal().retry), (StatusCode::TOO_MANY_REQUESTS, true));
-    assert_eq!(world.records().len(), 241);
+    assert_eq!(world.records().len(), 61);
     assert_eq!(world.asked.reviews.load(Ordering::Relaxed), 0);
 }

@@ -79,7 +79,8 @@ fn root_key(in_cluster: bool) -> Observation {
         (Reason::GeneratedRootKey, message)
     } else {
         let message = "the root key comes from a mounted file and is not stored by Kustody: keep a copy outside this cluster, \
-            without it nothing under this provider can be opened";
+            without it nothing under this provider can be opened; where the file is mounted from a Secret of this cluster, whoever \
+            reads that Secret has it";
         (Reason::MountedRootKey, message)
     };
     Observation { kind: ConditionType::RootKeyInCluster, status: Some(in_cluster), reason, message: message.to_owned() }

@@ -1,10 +1,9 @@
 //! Says of each `SecretBinding` whether it resolves, what is missing, and which pods it selects; opens no value.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{Timestamp, ToSpan as _};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -18,33 +17,18 @@ use super::context::{Context, Next, drive};
 use crate::k8s::events::Events;
 use crate::k8s::status;
 
+mod caches;
 pub mod inspect;
 pub mod pods;
 pub mod resolve;
 #[cfg(test)]
 mod tests;
 
+use caches::{Caches, Known, fingerprint};
 use resolve::{Facts, Resolution};
 
 /// How often a broker that has not seen the binding yet is asked again within one pass, and how long is waited between.
 const BEHIND: (u32, Duration) = (8, Duration::from_millis(150));
-
-/// What the reconciler reads besides the binding itself.
-struct Caches {
-    keys: Store<EncryptionKey>,
-    providers: Store<KeyProvider>,
-    namespaces: Store<Namespace>,
-    pods: Store<Pod>,
-    answers: Mutex<HashMap<String, Known>>,
-}
-
-/// What the broker said, and of what.
-#[derive(Clone)]
-struct Known {
-    of: String,
-    at: Timestamp,
-    answer: InspectAnswer,
-}
 
 /// Reconciles all bindings until the process stops.
 ///
@@ -100,7 +84,7 @@ pub async fn run(context: Arc<Context>) {
                     && binding.spec.workloads.service_accounts.iter().any(|name| name == pods::account(&pod))
             })
         });
-    let caches = Arc::new(Caches { keys, providers, namespaces, pods, answers: Mutex::default() });
+    let caches = Arc::new(Caches { keys, providers, namespaces, pods, answers: std::sync::Mutex::default() });
     drive("SecretBinding", controller, Arc::clone(&context), move |binding, context| {
         let caches = Arc::clone(&caches);
         async move { reconcile(&binding, &caches, &context).await }
@@ -167,21 +151,16 @@ async fn judge(
         return (Some(resolution), Next::Settled);
     }
     let of = fingerprint(binding, &key);
-    let known = caches.known(binding).filter(|known| known.of == of && context.timestamp() < known.at + 4.minutes());
+    let known = caches.known(binding).filter(|known| known.is_current(&of, context.timestamp()));
     let answer = match known {
-        Some(known) => Ok(known.answer),
-        None => ask(binding, context).await,
+        Some(known) => Ok(known),
+        None => ask(binding, context).await.map(|answer| Known { of, at: context.timestamp(), answer }),
     };
     match answer {
-        Ok(answer) => {
-            let resolution = resolve::merge(resolution, &answer);
-            caches.remember(binding, Known { of, at: context.timestamp(), answer });
-            // What the broker could not open may be the provider's fault and heal by itself.
-            let next = if resolution.failed.is_none() { Next::Settled } else { Next::Retry };
-            if next == Next::Retry {
-                caches.forget(binding);
-            }
-            (Some(resolution), next)
+        Ok(known) => {
+            let resolution = resolve::merge(resolution, &known.answer);
+            caches.remember(binding, known);
+            (Some(resolution), Next::Settled)
         }
         Err(error) => {
             tracing::info!(binding = %ObjectRef::from_obj(binding), %error, "the broker could not be asked");
@@ -220,40 +199,5 @@ async fn ask(binding: &SecretBinding, context: &Context) -> Result<InspectAnswer
             }
             answer => return answer,
         }
-    }
-}
-
-/// Tells one state of binding and keys from another, as far as the broker's answer depends on it.
-fn fingerprint(binding: &SecretBinding, key: &dyn Fn(&str) -> Option<Arc<EncryptionKey>>) -> String {
-    let keys = binding.spec.secrets.iter().filter_map(|source| key(&source.sealed.as_ref()?.key)).map(|key| {
-        let status = key.status.clone().unwrap_or_default();
-        format!("{:?} {:?} {:?}", key.uid(), status.key_id, status.sealing_keys.len())
-    });
-    format!("{:?} {}", binding.metadata.generation, keys.collect::<Vec<_>>().join(" "))
-}
-
-impl Caches {
-    /// Waits until every cache was filled once: before that, what is not there yet would look missing.
-    async fn filled(&self) -> bool {
-        self.keys.wait_until_ready().await.is_ok()
-            && self.providers.wait_until_ready().await.is_ok()
-            && self.namespaces.wait_until_ready().await.is_ok()
-            && self.pods.wait_until_ready().await.is_ok()
-    }
-
-    fn known(&self, binding: &SecretBinding) -> Option<Known> {
-        self.locked().get(&binding.uid()?).cloned()
-    }
-
-    fn remember(&self, binding: &SecretBinding, known: Known) {
-        self.locked().insert(binding.uid().unwrap_or_default(), known);
-    }
-
-    fn forget(&self, binding: &SecretBinding) {
-        self.locked().remove(&binding.uid().unwrap_or_default());
-    }
-
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{apply, condition, eventually, get, kubectl, objects, run, setting};
+use super::{apply, condition, eventually, get, kubectl, objects, run, setting, unique};
 
 /// A namespace of a test's own.
 pub struct Home {
@@ -17,9 +17,7 @@ impl Home {
 
     /// The same with further labels.
     pub fn labelled(topic: &str, labels: &Value) -> Self {
-        let mut bytes = [0; 4];
-        aws_lc_rs::rand::fill(&mut bytes).unwrap();
-        let name = format!("{topic}-{:08x}", u32::from_be_bytes(bytes));
+        let name = format!("{topic}-{}", unique());
         let mut all = json!({"kustody.dev/e2e": "true"});
         for (label, value) in labels.as_object().unwrap() {
             all[label] = value.clone();

@@ -99,6 +99,13 @@ pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T
     }
 }
 
+/// Eight digits that no other test has.
+pub fn unique() -> String {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    kustody_core::hex::hex(&bytes)
+}
+
 /// A setting that `scripts/test.sh` gives.
 #[expect(clippy::disallowed_methods, reason = "the tests' own settings")]
 pub fn setting(name: &str) -> String {
