@@ -1,6 +1,7 @@
 # What one can do here; each target is one script. CLUSTER=name chooses a cluster.
 export KUSTODY_CACHE ?= $(HOME)/.cache/kustody
 export CARGO_TARGET_DIR ?= $(KUSTODY_CACHE)/target
+SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench cluster-up cluster-down cluster-env generate images clean prove
 
@@ -29,7 +30,7 @@ cluster-env: ## prints what makes kubectl and helm reach it: eval "$(make -s clu
 	@. tests/cluster/env.sh && echo "export PATH=$$CLUSTER_DIR/bin:\$$PATH"
 
 generate: ## CRDs, roles, the chart's schema, the reference
-	@cargo xtask generate
+	@. scripts/lib.sh && cargo xtask generate
 
 images: ## builds the images; prints the directory that they are in
 	@scripts/images.sh

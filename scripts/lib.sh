@@ -5,6 +5,13 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 . tests/cluster/env.sh
 # One target directory for every clone: a fresh one is warm on a machine that has built before.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$KUSTODY_CACHE/target}
+# Cargo tells the members of a workspace apart by their path in it, and new from old by time: what another clone built
+# would count as this one's. So each clone forgets the members that another has built; dependencies stay.
+[ "$(cat "$CARGO_TARGET_DIR/clone" 2>/dev/null)" = "$PWD" ] || {
+  mkdir -p "$CARGO_TARGET_DIR"
+  rm -rf "$CARGO_TARGET_DIR"/{,*/}{,*/}.fingerprint/{kustody,xtask}-*
+  echo "$PWD" > "$CARGO_TARGET_DIR/clone"
+}
 export PATH=$KUSTODY_CACHE/tools/bin:$CLUSTER_BIN:$PATH
 NEXTEST=0.9.151
 STEPS=(); PASSED=0; FAILED=0

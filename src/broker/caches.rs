@@ -14,7 +14,7 @@ use crate::k8s::cache::Watches;
 /// Watch caches; clones share them.
 #[derive(Clone)]
 pub struct Caches {
-    /// Identity, node and phase of every pod.
+    /// Identity and phase of every pod.
     pub pods: Store<Pod>,
     /// Labels of namespaces.
     pub namespaces: Store<Namespace>,
@@ -84,7 +84,7 @@ impl Caches {
 /// Keeps what tells one pod from another and whether it is alive: a cluster has many, and a pod is large.
 pub fn trim_pod(pod: &mut Pod) {
     let spec = pod.spec.take().unwrap_or_default();
-    pod.spec = Some(PodSpec { service_account_name: spec.service_account_name, node_name: spec.node_name, ..PodSpec::default() });
+    pod.spec = Some(PodSpec { service_account_name: spec.service_account_name, ..PodSpec::default() });
     let phase = pod.status.take().and_then(|status| status.phase);
     pod.status = Some(PodStatus { phase, ..PodStatus::default() });
     let metadata = &mut pod.metadata;

@@ -11,7 +11,7 @@ use kustody_api::SecretBinding;
 use kustody_api::policy::Home;
 use kustody_core::audit::{Event, Subject};
 use kustody_core::secret::SecretBytes;
-use kustody_core::wire::{InspectAnswer, InspectRequest, Inspected};
+use kustody_core::wire::{InspectAnswer, InspectRequest, Inspected, MAX_RELEASE};
 use kustody_core::{envfile, property};
 
 use super::Broker;
@@ -70,7 +70,12 @@ async fn look(broker: &Broker, request: &InspectRequest, subject: &Subject, corr
                 None
             }
             // Says nothing of the binding: what was known of it still holds.
-            Err(Failure::Later(reason)) => return Err(Refused::later("ProviderUnavailable", reason)),
+            Err(Failure::Later(reason)) => {
+                // What was opened before it is on record all the same.
+                let reasons = std::iter::once(format!("ProviderUnavailable: {reason}"));
+                broker.record(broker.draft(Event::Inspect, Some(subject.clone()), items, reasons, correlation_id)).await?;
+                return Err(Refused::later("ProviderUnavailable", reason));
+            }
             Err(Failure::Never(reason)) => Some(reason),
         };
         answer.secrets.push(Inspected { name, ok: message.is_none(), message });
@@ -97,6 +102,17 @@ fn sources(broker: &Broker, binding: &Arc<SecretBinding>, home: Home<'_>) -> Vec
     binding.spec.secrets.iter().map(|source| (source.name.clone(), found(&source.name))).collect()
 }
 
+/// Of the file that is one too many; says no size, which is a part of the value.
+const TOO_LARGE: &str = "the files of the binding are larger together than spec.deliver.sizeLimit, or than the 1 MiB that one pod is given";
+
+/// How large the files may be together: a tmpfs of the binding's size limit, some of which its directories take.
+fn limit(binding: &SecretBinding) -> usize {
+    let text = binding.spec.deliver.size_limit.as_deref().unwrap_or("4Mi");
+    let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<usize>().ok());
+    let bytes = number("Ki").map(|n| n << 10).or_else(|| number("Mi").map(|n| n << 20)).unwrap_or(0);
+    (bytes - bytes / 8).min(MAX_RELEASE)
+}
+
 /// Whether each variable fits an environment file, and each property is there.
 #[expect(clippy::disallowed_methods, reason = "a boolean is made of the value: whether an environment file can carry it")]
 fn deliverable(binding: &SecretBinding, values: &BTreeMap<String, SecretBytes>, answer: &mut InspectAnswer) {
@@ -110,8 +126,13 @@ fn deliverable(binding: &SecretBinding, values: &BTreeMap<String, SecretBytes>, 
             .and_then(|value| envfile::check(&variable.name, value.expose()).map_err(|error| error.to_string()));
         answer.variables.push(inspected(&variable.name, result));
     }
-    for file in binding.spec.deliver.files.iter().filter(|file| file.property.is_some()) {
-        let result = extract(&file.secret, file.property.as_deref()).map(drop);
-        answer.files.push(inspected(&file.path, result));
+    let mut size = 0;
+    for file in &binding.spec.deliver.files {
+        let result = extract(&file.secret, file.property.as_deref()).map(|value| size += value.len());
+        // Without a property there is nothing to say of a file that its secret does not say.
+        let result = if size > limit(binding) { Err(TOO_LARGE.to_owned()) } else { result };
+        if file.property.is_some() || size > limit(binding) {
+            answer.files.push(inspected(&file.path, result));
+        }
     }
 }

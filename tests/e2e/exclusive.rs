@@ -1,10 +1,10 @@
-//! What stops a part of the operator; nextest runs these alone (`.config/nextest.toml`).
+//! What stops a part of the operator, or is about time; nextest runs these alone (`.config/nextest.toml`).
 
 use serde_json::json;
 
 use crate::harness::canary::canary;
 use crate::harness::home::Home;
-use crate::harness::{SYSTEM, apply, eventually, kubectl, objects, run, setting};
+use crate::harness::{SYSTEM, apply, eventually, get, kubectl, objects, run, setting};
 
 /// Scales a role, and back when it goes.
 struct Scaled {
@@ -128,8 +128,8 @@ impl Drop for Gone {
 
 /// Where the broker's audit records are on the node.
 fn audit_directory() -> String {
-    let claim = crate::harness::get(&["-n", SYSTEM, "pvc", "audit-kustody-broker-0"]);
-    let volume = crate::harness::get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
+    let claim = get(&["-n", SYSTEM, "pvc", "audit-kustody-broker-0"]);
+    let volume = get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
     volume["spec"]["local"]["path"].as_str().unwrap().to_owned()
 }
 
@@ -193,4 +193,17 @@ fn a_broker_that_was_killed_goes_on_with_an_unbroken_audit_chain() {
     assert!(chain.len() > 1);
     let released = log.lines().any(|line| line.contains("\"Release\"") && line.contains(&home.name) && line.contains("\"train\""));
     assert!(released, "the release of pod train is on record");
+}
+
+/// Alone, because the namespaces of other tests keep Kubernetes' controller busy.
+#[test]
+fn a_namespace_with_keys_and_bindings_is_gone_within_ten_seconds() {
+    let home = Home::new("gone");
+    let key = home.key();
+    home.binding(&canary());
+    let deleted = kubectl(&["delete", "namespace", &home.name, "--timeout=10s"]);
+    assert!(deleted.ok, "{}\n{}", deleted.err, kubectl(&["get", "namespace", &home.name, "-o", "yaml"]).out);
+    let id = key["status"]["keyId"].as_str().unwrap();
+    let record = format!("kustody-key-{}", id.rsplit('/').next().unwrap());
+    get(&["-n", SYSTEM, "secret", &record]);
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::canary::{canary, digest};
 use crate::harness::home::Home;
-use crate::harness::{SYSTEM, apply, get, kubectl, objects};
+use crate::harness::{SYSTEM, apply, kubectl, objects};
 
 #[test]
 fn a_key_is_made_once_and_published() {
@@ -68,17 +68,6 @@ fn a_namespace_without_a_line_of_access_makes_no_key() {
     // The line's label heals it without a touch of the key.
     kubectl(&["label", "namespace", &home.name, "kustody.dev/e2e=true"]).good();
     home.ready("encryptionkey", "team-key");
-}
-
-#[test]
-fn a_namespace_with_keys_and_bindings_is_gone_within_ten_seconds() {
-    let home = Home::new("gone");
-    let key = home.key();
-    home.binding(&canary());
-    kubectl(&["delete", "namespace", &home.name, "--timeout=10s"]).good();
-    let id = key["status"]["keyId"].as_str().unwrap();
-    let record = format!("kustody-key-{}", id.rsplit('/').next().unwrap());
-    get(&["-n", SYSTEM, "secret", &record]);
 }
 
 #[test]

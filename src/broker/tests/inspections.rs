@@ -70,3 +70,29 @@ async fn nobody_but_the_controller_may_inspect() {
         assert_eq!(world.records().last().unwrap().event, Event::Refusal);
     }
 }
+
+#[tokio::test]
+async fn files_that_are_too_large_together_are_told_before_a_pod_asks_for_them() {
+    let mut world = World::new().await;
+    let mut changed = binding(&world.document);
+    let large = sealed(&world.document, "vision", "train", "large", &"x".repeat(60 * 1024));
+    changed["spec"]["secrets"].as_array_mut().unwrap().push(json!({"name": "large", "sealed": {"key": "team-key", "value": large}}));
+    changed["spec"]["deliver"] =
+        json!({"sizeLimit": "64Ki", "files": [{"secret": "token", "path": "token"}, {"secret": "large", "path": "large"}]});
+    world.bindings.put(object(changed));
+    let answered = ask(&world.router(), "/v1/inspect", &controller(&world), &question()).await;
+    let answer: InspectAnswer = serde_json::from_slice(&answered.body).unwrap();
+    assert_eq!((answer.files.len(), answer.files[0].name.as_str(), answer.files[0].ok), (1, "large", false));
+    assert!(answer.files[0].message.as_ref().unwrap().contains("spec.deliver.sizeLimit"));
+}
+
+#[tokio::test]
+async fn an_inspection_that_a_provider_does_not_answer_is_on_record_too() {
+    let world = World::new().await;
+    let router = world.router_with(crate::audit::Log::open(world.audit.path(), &world.process).unwrap(), true);
+    let answered = ask(&router, "/v1/inspect", &controller(&world), &question()).await;
+    assert_eq!((answered.status, answered.refusal().retry), (StatusCode::SERVICE_UNAVAILABLE, true));
+    let records = world.records();
+    assert_eq!(records.last().unwrap().event, Event::Inspect);
+    assert!(records.last().unwrap().reasons[0].contains("ProviderUnavailable"));
+}
