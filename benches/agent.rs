@@ -90,7 +90,7 @@ fn measure(root: &Path, environment: &[(&str, String)]) -> (f64, f64) {
     let mut cpu = Vec::new();
     let mut resident = Vec::new();
     for _ in 0..RUNS {
-        let mut child = chroot("chroot").arg(root).args(["/kustody-agent", "init"]).spawn().expect("chroot");
+        let mut child = chroot("chroot").arg(root).args(["/kustody-agent", "init"]).stderr(Stdio::null()).spawn().expect("chroot");
         let used = child.wait4().expect("the agent ends");
         assert!(used.status.success(), "the agent failed: {}", used.status);
         cpu.push((used.rusage.utime + used.rusage.stime).as_secs_f64() * 1e3);
