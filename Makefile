@@ -38,5 +38,8 @@ images: ## builds the images; prints the directory that they are in
 clean: ## removes what was built here; the programs of the cluster stay in ~/.cache/kustody/bin
 	@rm -rf "$(CARGO_TARGET_DIR)" "$(KUSTODY_CACHE)/images" "$(KUSTODY_CACHE)/log"
 
-prove: ## comes in a later release
-	@echo "make prove is not in this release: it comes with the proof of custody" >&2; exit 1
+prove: ## the long proofs; each alone: make prove-kill [ROUNDS=300] [SEED=1]
+	@scripts/prove.sh
+
+prove-%:
+	@scripts/prove.sh $*

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kustody_api::SecretBinding;
 use kustody_api::policy::Home;
-use kustody_core::audit::{Event, Subject};
+use kustody_core::audit::{Event, Item, Subject};
 use kustody_core::secret::SecretBytes;
 use kustody_core::wire::{InspectAnswer, InspectRequest, Inspected, MAX_RELEASE};
 use kustody_core::{envfile, property};
@@ -19,6 +19,7 @@ use super::authorize::{self, Allowed, Facts};
 use super::open::Failure;
 use super::refusal::Refused;
 use super::release::item;
+use super::reseal::reseal;
 
 const MAX_REQUEST: usize = 16 * 1024;
 
@@ -56,35 +57,44 @@ async fn look(broker: &Broker, request: &InspectRequest, subject: &Subject, corr
     let sources = sources(broker, &binding, Home { name: namespace, labels: home.labels() });
     let (mut values, mut items) = (BTreeMap::new(), Vec::new());
     let mut answer = InspectAnswer::default();
-    for (name, found) in sources {
-        let opened = match &found {
+    for (name, found) in &sources {
+        let opened = match found {
             Ok(allowed) => {
                 items.push(item(allowed));
-                broker.opener.open(&binding, &name, (&allowed.key, &allowed.provider, &allowed.sealed)).await
+                broker.opener.open(&binding, name, (&allowed.key, &allowed.provider, &allowed.sealed)).await
             }
             Err(reason) => Err(Failure::Never(reason.clone())),
         };
         let message = match opened {
             Ok(value) => {
-                values.insert(name.clone(), value);
+                values.insert(name.clone(), Arc::new(value));
                 None
             }
-            // Says nothing of the binding: what was known of it still holds.
-            Err(Failure::Later(reason)) => {
-                // What was opened before it is on record all the same.
-                let reasons = std::iter::once(format!("ProviderUnavailable: {reason}"));
-                broker.record(broker.draft(Event::Inspect, Some(subject.clone()), items, reasons, correlation_id)).await?;
-                return Err(Refused::later("ProviderUnavailable", reason));
-            }
+            Err(Failure::Later(reason)) => return Err(later(broker, subject, items, reason, correlation_id).await?),
             Err(Failure::Never(reason)) => Some(reason),
         };
-        answer.secrets.push(Inspected { name, ok: message.is_none(), message });
+        answer.secrets.push(Inspected { name: name.clone(), ok: message.is_none(), message });
     }
     deliverable(&binding, &values, &mut answer);
+    let mut unsealed = None;
+    if request.reseal {
+        match reseal(&broker.opener, &sources, &values).await {
+            Ok(resealed) => answer.resealed = resealed,
+            Err(Failure::Later(reason)) => return Err(later(broker, subject, items, reason, correlation_id).await?),
+            Err(Failure::Never(reason)) => unsealed = Some(reason),
+        }
+    }
     let failed = answer.secrets.iter().chain(&answer.variables).chain(&answer.files).filter_map(|item| item.message.clone());
-    let failed: Vec<String> = failed.map(|reason| format!("{namespace}/{}: {reason}", request.binding)).collect();
+    let failed: Vec<String> = failed.chain(unsealed).map(|reason| format!("{namespace}/{}: {reason}", request.binding)).collect();
     broker.record(broker.draft(Event::Inspect, Some(subject.clone()), items, failed.into_iter(), correlation_id)).await?;
     Ok(answer)
+}
+
+/// Says nothing of the binding: what was known of it still holds. What was opened before it is on record all the same.
+async fn later(broker: &Broker, subject: &Subject, items: Vec<Item>, reason: String, correlation_id: &str) -> Result<Refused, Refused> {
+    let reasons = std::iter::once(format!("ProviderUnavailable: {reason}"));
+    broker.record(broker.draft(Event::Inspect, Some(subject.clone()), items, reasons, correlation_id)).await?;
+    Ok(Refused::later("ProviderUnavailable", reason))
 }
 
 /// Each secret of the binding, and under what it may be opened.
@@ -115,7 +125,7 @@ fn limit(binding: &SecretBinding) -> usize {
 
 /// Whether each variable fits an environment file, and each property is there.
 #[expect(clippy::disallowed_methods, reason = "a boolean is made of the value: whether an environment file can carry it")]
-fn deliverable(binding: &SecretBinding, values: &BTreeMap<String, SecretBytes>, answer: &mut InspectAnswer) {
+fn deliverable(binding: &SecretBinding, values: &BTreeMap<String, Arc<SecretBytes>>, answer: &mut InspectAnswer) {
     let extract = |secret: &str, property: Option<&str>| match values.get(secret) {
         Some(value) => property::extract(value, property).map_err(|error| error.to_string()),
         None => Err(format!("secret {secret} does not open")),

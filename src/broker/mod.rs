@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod open;
 pub mod refusal;
 pub mod release;
+mod reseal;
 pub mod routes;
 #[cfg(test)]
 pub(crate) mod tests;

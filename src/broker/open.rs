@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kube::ResourceExt;
-use kustody_api::{EncryptionKey, KeyProvider, SecretBinding};
-use kustody_core::sealing::{self, Place, SealedValue, wrap_context};
+use kustody_api::{EncryptionKey, KeyProvider, SecretBinding, policy};
+use kustody_core::sealing::format::hex;
+use kustody_core::sealing::{self, Header, KeyDocument, Place, PublicKey, SealedValue, wrap_context};
 use kustody_core::secret::SecretBytes;
 use kustody_providers::{Error as ProviderError, Provider};
 use moka::future::Cache;
@@ -79,10 +80,9 @@ impl Opener {
         self.seeds.run_pending_tasks().await;
     }
 
-    /// The seed that opens what `key` allows to be opened. `sealed` was compared with it before.
-    async fn seed(&self, key: &EncryptionKey, object: &KeyProvider, sealed: &SealedValue) -> Result<Arc<SecretBytes>, Arc<ProviderError>> {
+    /// The seed that opens what `key` allows to be opened. `header` was compared with it before.
+    async fn seed(&self, key: &EncryptionKey, object: &KeyProvider, header: &Header) -> Result<Arc<SecretBytes>, Arc<ProviderError>> {
         let namespace = key.namespace().unwrap_or_default();
-        let header = &sealed.header;
         // What was authorized is the key that the EncryptionKey holds; `policy::sealed_for` found it equal to the header's.
         let key_id = key.status.as_ref().and_then(|status| status.key_id.clone()).unwrap_or_default();
         let authority = Authority {
@@ -105,6 +105,26 @@ impl Opener {
         self.seeds.try_get_with(authority, unwrap).await
     }
 
+    /// The document of the key's newest sealing key, once the provider has said that the key itself vouches for it: status
+    /// can be written by others than us, and whoever could plant a public key there would read what is sealed for it.
+    pub async fn document(&self, key: &EncryptionKey, provider: &KeyProvider) -> Result<KeyDocument, Failure> {
+        let field = format!("EncryptionKey {}: status.sealingKey.document", key.name_any());
+        let never = |rule: String| Failure::Never(format!("{field}: {rule}"));
+        let published = key.status.as_ref().and_then(|status| status.sealing_key.as_ref());
+        let published = published.ok_or_else(|| never("it has none yet".to_owned()))?;
+        let document = KeyDocument::parse(&published.document).map_err(|error| never(error.to_string()))?;
+        if Some(&document.namespace) != key.namespace().as_ref() || document.key != key.name_any() {
+            return Err(never("it is another key's document".to_owned()));
+        }
+        let header = &document.header;
+        policy::sealed_for(key, &header.provider_key_id, &hex(&header.public_key_sha256)).map_err(never)?;
+        let seed = self.seed(key, provider, header).await.map_err(|error| failure(&field, provider, &error))?;
+        match PublicKey::from_seed(&seed) {
+            Ok(public) if public == document.public_key => Ok(document),
+            _ => Err(never("its public key is not the one that the key wraps".to_owned())),
+        }
+    }
+
     /// The value of one secret of a binding.
     pub async fn open(
         &self,
@@ -113,10 +133,7 @@ impl Opener {
         (key, provider, sealed): (&EncryptionKey, &KeyProvider, &SealedValue),
     ) -> Result<SecretBytes, Failure> {
         let field = format!("spec.secrets[{secret}].sealed.value");
-        let seed = self.seed(key, provider, sealed).await.map_err(|error| {
-            let message = format!("{field}: KeyProvider {}: {error}", provider.name_any());
-            if error.is_transient() { Failure::Later(message) } else { Failure::Never(message) }
-        })?;
+        let seed = self.seed(key, provider, &sealed.header).await.map_err(|error| failure(&field, provider, &error))?;
         let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
         let (secret, sealed) = (secret.to_owned(), sealed.clone());
         // Half a millisecond of arithmetic for each value: not on the threads that answer everybody else.
@@ -128,4 +145,9 @@ impl Opener {
             Err(_) => Err(Failure::Later(format!("{field}: the broker is stopping"))),
         }
     }
+}
+
+fn failure(field: &str, provider: &KeyProvider, error: &ProviderError) -> Failure {
+    let message = format!("{field}: KeyProvider {}: {error}", provider.name_any());
+    if error.is_transient() { Failure::Later(message) } else { Failure::Never(message) }
 }

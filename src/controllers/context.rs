@@ -137,6 +137,8 @@ impl Drop for Pass {
 pub enum Next {
     /// Nothing: look again in a few minutes, or when something changes.
     Settled,
+    /// Nothing before this long; look again sooner when something changes.
+    Within(Duration),
     /// Look again soon, waiting longer each time: what was asked for is not there yet.
     Retry,
 }
@@ -163,6 +165,11 @@ where
                     pass.outcome = "settled";
                     backoff.forget(&reference);
                     Action::requeue(jittered(AGAIN))
+                }
+                Ok(Next::Within(wait)) => {
+                    pass.outcome = "settled";
+                    backoff.forget(&reference);
+                    Action::requeue(wait.min(jittered(AGAIN)))
                 }
                 Ok(Next::Retry) => {
                     pass.outcome = "retry";

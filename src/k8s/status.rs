@@ -38,6 +38,10 @@ const STATUS_FIELDS: &[&str] = &[
     "keyId",
     "providerUid",
     "state",
+    "appliedState",
+    "deletionTime",
+    "rotation",
+    "sealedValues",
     "versions",
     "pendingOperation",
     "sealingKey",
@@ -45,6 +49,7 @@ const STATUS_FIELDS: &[&str] = &[
     "secrets",
     "variables",
     "matchingPods",
+    "resealed",
 ];
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ ip route add "$SERVICE_NET" dev nodes0            # with no route at all, a pack
 sysctl -qw net.ipv4.ip_forward=1
 
 mount -t tmpfs -o mode=755 tmpfs /run             # sockets, runc state, CNI's named namespaces
-mount -t tmpfs -o mode=700 tmpfs "$CLUSTER_DIR/etcd"  # etcd's fsyncs cost nothing on tmpfs
+# On tmpfs etcd's fsyncs cost nothing; what is to survive a machine's end must be on a disk.
+[ "$CLUSTER_ETCD" = disk ] || mount -t tmpfs -o mode=700 tmpfs "$CLUSTER_DIR/etcd"
 "$here/volumes.sh" mount
 
 start etcd etcd --name=one --data-dir="$CLUSTER_DIR/etcd/data" --listen-client-urls=http://127.0.0.1:2379 \

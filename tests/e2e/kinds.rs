@@ -14,8 +14,9 @@ fn refusal(object: &Value) -> String {
 fn what_a_later_release_brings_is_refused_with_a_message_that_says_so() {
     let home = Home::new("later");
     let cases: Vec<(&str, Value, &str)> = vec![
-        ("key", json!({"spec": {"desiredState": "Disabled"}}), "spec.desiredState: only Enabled is available in this release"),
-        ("key", json!({"spec": {"rotation": {"every": "90d"}}}), "rotation is not available in this release"),
+        ("key", json!({"spec": {"rotation": {"every": "90d", "schedule": "0 3 * * *"}}}), "not both"),
+        ("key", json!({"spec": {"rotation": {"every": "90 days"}}}), "spec.rotation.every"),
+        ("key", json!({"spec": {"rotation": {"window": {"start": "02:00", "duration": "3h"}}}}), "add every or schedule"),
         ("key", json!({"spec": {"deletionPolicy": "Delete"}}), "only Retain is available in this release"),
         ("binding", json!({"spec": {"update": {"mode": "Live"}}}), "only OnRestart is available in this release"),
         (

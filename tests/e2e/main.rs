@@ -11,6 +11,7 @@ mod harness;
 mod install;
 mod keys;
 mod kinds;
+mod lifecycle;
 mod order;
 mod tenancy;
 mod workloads;

@@ -13,6 +13,10 @@ pub enum ConditionType {
     RootKeyInCluster,
     /// `KeyProvider`: audit records survive what a disk survives.
     AuditDurable,
+    /// `EncryptionKey`: the key is taken out of use as its spec asks; absent while the spec asks for an enabled key.
+    Retiring,
+    /// `EncryptionKey`: new versions are made as its spec asks; absent without `spec.rotation`.
+    Rotating,
     /// `SecretBinding`: no pod that it selects asks for it.
     NotAskedFor,
 }
@@ -46,6 +50,18 @@ pub enum Reason {
     KeyNotUsable,
     /// The key is being made.
     Creating,
+    /// The key is disabled, as the spec asks.
+    Disabled,
+    /// The key is scheduled for deletion, as the spec asks.
+    PendingDeletion,
+    /// The key was destroyed, as the spec asked.
+    Destroyed,
+    /// Bindings use the key, and the spec does not say that they may lose it.
+    InUse,
+    /// The next rotation has its time.
+    Scheduled,
+    /// The spec names no time; rotations are made on request.
+    OnRequest,
     /// A referenced `EncryptionKey` does not exist.
     EncryptionKeyNotFound,
     /// A referenced `EncryptionKey` is not ready.

@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
     status = "EncryptionKeyStatus",
     shortname = "ekey",
     category = "kustody",
-    doc = "One key's whole life: create or adopt, grants, sealing, safe deletion.",
+    doc = "One key's whole life: create or adopt, grants, sealing, rotation, safe deletion.",
     derive = "PartialEq",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.providerRef.name"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Outdated", type_ = "integer", json_path = ".status.sealedValues.outdated"),
     printcolumn(name = "Key", type_ = "string", json_path = ".status.keyId", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -31,10 +32,12 @@ use serde::{Deserialize, Serialize};
         .message("spec.keySpec cannot be changed; make another EncryptionKey"),
     validation = Rule::new("!has(self.adopt) || !has(oldSelf.adopt) || self.adopt.keyId == oldSelf.adopt.keyId")
         .message("spec.adopt.keyId cannot be changed: an EncryptionKey never changes its key; make another EncryptionKey"),
-    validation = Rule::new("!has(self.desiredState) || self.desiredState == 'Enabled'")
-        .message("spec.desiredState: only Enabled is available in this release; remove a grant to stop release to a service account"),
-    validation = Rule::new("!has(self.rotation)")
-        .message("spec.rotation: rotation is not available in this release; remove spec.rotation"),
+    validation = Rule::new("!has(self.rotation) || !(has(self.rotation.every) && has(self.rotation.schedule))")
+        .message("spec.rotation: name an interval (every) or a cron expression (schedule), not both"),
+    validation = Rule::new("!has(self.rotation) || !has(self.rotation.timeZone) || has(self.rotation.schedule)")
+        .message("spec.rotation.timeZone is the time zone of spec.rotation.schedule; the window has one of its own (spec.rotation.window.timeZone)"),
+    validation = Rule::new("!has(self.rotation) || has(self.rotation.every) || has(self.rotation.schedule) || !(has(self.rotation.window) || has(self.rotation.jitter))")
+        .message("spec.rotation: window and jitter say when a scheduled rotation happens; add every or schedule, or remove them"),
     validation = Rule::new("!has(self.deletionPolicy) || self.deletionPolicy == 'Retain'")
         .message("spec.deletionPolicy: only Retain is available in this release: deleting the object keeps the key"),
 )]
@@ -48,10 +51,13 @@ pub struct EncryptionKeySpec {
     /// Take over an existing key in place of making one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adopt>,
-    /// The state that the key should have. Absent: `Enabled`. Only `Enabled` in this release.
+    /// The state that the key should have. Absent: `Enabled`. `Disabled` stops release within a minute and is undone by `Enabled`. `PendingDeletion` also destroys the key when the window of `deletion` ends; until then `Enabled` takes it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_state: Option<DesiredState>,
-    /// When new versions are made. Refused in this release.
+    /// How `desiredState: PendingDeletion` is carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
+    /// When new versions are made. Each rotation makes a new version of the key and a new sealing key; what was sealed before still opens. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
     /// Which service accounts of this namespace may have values opened under this key. Empty: nobody.
@@ -103,40 +109,63 @@ pub enum DesiredState {
     PendingDeletion,
 }
 
+/// How a key is scheduled for deletion.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deletion {
+    /// Days between `PendingDeletion` and the end of the key. Absent: 30. A change does not move a deletion that is scheduled already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 7, max = 30))]
+    pub window_days: Option<i32>,
+    /// Names of the SecretBindings of this namespace that use the key and may lose it. While a binding that is not named here uses the key, it is not scheduled for deletion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub even_though_used_by: Vec<String>,
+}
+
 /// When new versions are made.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
-    /// Interval between versions, for example `90d`.
+    /// Interval between versions in days, hours or minutes, for example `90d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[dhm]$"))]
     pub every: Option<String>,
-    /// Cron expression in place of an interval.
+    /// Cron expression of five fields in place of an interval, for example `0 3 1 */3 *`. A time that was missed is made up for once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 128))]
     pub schedule: Option<String>,
-    /// Time zone of `schedule`, an IANA name such as `Europe/Berlin`.
+    /// Time zone of `schedule`, an IANA name such as `Europe/Berlin`. Absent: UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
-    /// When in the day a rotation may happen.
+    /// When in the day a scheduled rotation may happen; one that is due outside waits for the next window. Absent: at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<RotationWindow>,
-    /// Spread of rotations of many keys, for example `30m`.
+    /// Spreads the rotations of many keys, for example `30m`: each is later by a part of it that its UID decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[dhm]$"))]
     pub jitter: Option<String>,
-    /// A token; each change of it rotates exactly once.
+    /// A token; each change of it rotates exactly once, at any time of the day (`kubectl kustody rotate` writes it). One that is there when the key is made or adopted asks for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"))]
     pub request: Option<String>,
 }
 
-/// When in the day a rotation may happen.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// When in the day a scheduled rotation may happen.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RotationWindow {
     /// Local time of the start, for example `02:00`.
+    #[schemars(regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub start: String,
-    /// Length, for example `3h`.
+    /// Length in hours or minutes, at most a day, for example `3h`.
+    #[schemars(regex(pattern = r"^([1-9]|1[0-9]|2[0-4])h$|^[1-9][0-9]{0,2}m$"))]
     pub duration: String,
-    /// IANA time zone of `start`.
+    /// IANA time zone of `start`. Absent: UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
 }
 
@@ -189,6 +218,18 @@ pub struct EncryptionKeyStatus {
     /// State at the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<KeyState>,
+    /// The state that this object last gave the key. When `state` is another, somebody changed it at the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_state: Option<DesiredState>,
+    /// When the key will be destroyed, while it is scheduled for deletion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_time: Option<Time>,
+    /// Rotations that were made and that are to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
+    /// Values of this namespace's SecretBindings that are sealed for this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_values: Option<SealedValues>,
     /// Versions of the key's material, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
@@ -203,6 +244,32 @@ pub struct EncryptionKeyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["publicKeySha256".into()]))]
     pub sealing_keys: Vec<SealingKeyRecord>,
+}
+
+/// Rotations that were made and that are to come.
+// Absent members are written as null: a merge patch would keep the old ones.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// The last `spec.rotation.request` that was carried out.
+    #[serde(default)]
+    pub last_request: Option<String>,
+    /// When the last rotation was made.
+    #[serde(default)]
+    pub last_rotation: Option<Time>,
+    /// When the next scheduled rotation is due.
+    #[serde(default)]
+    pub next_rotation: Option<Time>,
+}
+
+/// How many values are sealed for the key.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SealedValues {
+    /// All of them.
+    pub total: i32,
+    /// Those sealed for an older sealing key than the published one. They open; `kubectl kustody reseal` brings them up to date.
+    pub outdated: i32,
 }
 
 /// State of a key at the provider.
@@ -245,6 +312,15 @@ pub struct PendingOperation {
     pub nonce: String,
     /// When it was begun.
     pub started: Time,
+    /// Of a rotation: the primary version that it began with. When another is primary, the rotation took place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_version: Option<String>,
+    /// Of a rotation: the `spec.rotation.request` that asked for it; absent for a scheduled one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Of a scheduled deletion: when the key is to be destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_time: Option<Time>,
 }
 
 /// A side effect at the provider.
@@ -252,8 +328,14 @@ pub struct PendingOperation {
 pub enum Operation {
     /// A new key.
     Create,
-    /// Take over an existing key.
-    Adopt,
+    /// A new version of the key.
+    Rotate,
+    /// Make the key usable.
+    Enable,
+    /// Make the key unusable.
+    Disable,
+    /// Have the key destroyed later.
+    ScheduleDeletion,
 }
 
 /// The public key that new values are sealed for.
@@ -276,4 +358,7 @@ pub struct SealingKeyRecord {
     pub version: i32,
     /// SHA-256 of the public key, hex.
     pub public_key_sha256: String,
+    /// Version of the key that wraps its seed; absent when that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_version: Option<String>,
 }

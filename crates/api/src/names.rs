@@ -6,6 +6,8 @@ pub const GROUP: &str = "kustody.dev";
 pub const INJECT_LABEL: &str = "kustody.dev/inject";
 /// On an injected pod: which bindings serve which containers, and the digest of the plan. For people and for reinvocation.
 pub const INJECTED_ANNOTATION: &str = "kustody.dev/injected";
+/// On a binding: a token; its values are sealed anew, once for each token, and appear in `status.resealed` while the annotation is there.
+pub const RESEAL_ANNOTATION: &str = "kustody.dev/reseal-requested";
 /// Name of the init container that fetches.
 pub const AGENT_CONTAINER: &str = "kustody-agent";
 /// Name of the volume that holds the agent's own token.

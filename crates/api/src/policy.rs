@@ -7,7 +7,7 @@ use kube::core::{Selector, SelectorExt};
 use kustody_core::pattern::Pattern;
 use kustody_core::variables;
 
-use crate::encryption_key::{GrantOperation, KeyState};
+use crate::encryption_key::{DesiredState, GrantOperation, KeyState};
 use crate::key_provider::{Access, AdoptOperation};
 use crate::{EncryptionKey, KeyProvider};
 
@@ -38,8 +38,13 @@ pub fn is_own(id: &str, home: Home<'_>) -> bool {
 
 /// Whether a line lets the namespace take over and use the key of this id.
 pub fn may_adopt(provider: &KeyProvider, home: Home<'_>, id: &str) -> bool {
+    may(provider, home, id, AdoptOperation::Use)
+}
+
+/// Whether a line lets the namespace do this with a key of this id that is not its own.
+pub fn may(provider: &KeyProvider, home: Home<'_>, id: &str, operation: AdoptOperation) -> bool {
     lines(provider, home).flat_map(|line| &line.adopt).any(|adopt| {
-        adopt.operations.contains(&AdoptOperation::Use)
+        adopt.operations.contains(&operation)
             && adopt.ids.iter().any(|pattern| Pattern::parse(pattern).is_ok_and(|pattern| pattern.matches(home.name, id)))
     })
 }
@@ -57,6 +62,10 @@ pub fn usable<'a>(key: &'a EncryptionKey, provider: Option<&KeyProvider>, home: 
     let Some((status, id)) = key.status.as_ref().and_then(|status| Some((status, status.key_id.as_deref()?))) else {
         return Err(format!("EncryptionKey {name} holds no key yet; its condition Ready says why"));
     };
+    if key.spec.desired_state == Some(DesiredState::Disabled) {
+        // The spec counts before the controller has acted on it, or while it cannot.
+        return Err(format!("EncryptionKey {name}: spec.desiredState is Disabled; set it to Enabled to have values opened again"));
+    }
     if status.state != Some(KeyState::Enabled) {
         let state = status.state.map_or_else(|| "unknown".to_owned(), |state| format!("{state:?}"));
         return Err(format!(

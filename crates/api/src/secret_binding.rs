@@ -244,6 +244,32 @@ pub struct SecretBindingStatus {
     /// How many live pods the binding selects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching_pods: Option<i32>,
+    /// Values sealed anew for the keys' newest sealing keys, as `kubectl kustody reseal` asked; gone once it has read them. Ciphertext, like `spec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resealed: Option<Resealed>,
+}
+
+/// Values that were sealed anew.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resealed {
+    /// The token of the annotation `kustody.dev/reseal-requested` that asked for them.
+    pub request: String,
+    /// Those that were sealed for an older sealing key; of many large ones, the first.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub secrets: Vec<ResealedSecret>,
+}
+
+/// One value, sealed anew for the same place.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResealedSecret {
+    /// Name of the secret.
+    pub name: String,
+    /// SHA-256 of the sealed value that it replaces, hex.
+    pub replaces_sha256: String,
+    /// The new sealed value.
+    pub value: String,
 }
 
 /// One secret, resolved or not.

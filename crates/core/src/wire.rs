@@ -241,6 +241,9 @@ pub struct InspectRequest {
     pub uid: String,
     /// The generation that the controller looks at; a broker that has not seen it yet says so (409).
     pub generation: i64,
+    /// Whether values that are sealed for an older sealing key are to be sealed anew.
+    #[serde(default)]
+    pub reseal: bool,
 }
 
 /// The answer to an [`InspectRequest`]: booleans and reasons, never a value.
@@ -253,6 +256,19 @@ pub struct InspectAnswer {
     pub variables: Vec<Inspected>,
     /// Each file of the binding that asks for a property: whether the value has it.
     pub files: Vec<Inspected>,
+    /// What was asked to be sealed anew: ciphertext for the same places, under the same keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resealed: Vec<ResealedValue>,
+}
+
+/// A value that was opened and sealed anew for the same place; public, like what it replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResealedValue {
+    /// Name of the secret.
+    pub name: String,
+    /// The new sealed value.
+    pub sealed: String,
 }
 
 /// One item of an [`InspectAnswer`].

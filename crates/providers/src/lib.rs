@@ -20,8 +20,9 @@ pub use error::Error;
 
 /// One connection to a key service.
 ///
-/// Guarantees of every implementation: `create_key` is idempotent in its nonce; nothing creates, replaces or
-/// destroys material except `create_key`; errors tell absent, forbidden, throttled and unreachable apart; no
+/// Guarantees of every implementation: `create_key` is idempotent in its nonce, `rotate_key` in the version that it
+/// begins with, `set_state` in the state; nothing else creates, replaces or destroys material, and material is
+/// destroyed only after a deletion time has passed; errors tell absent, forbidden, throttled and unreachable apart; no
 /// error or log holds a plaintext.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -45,6 +46,17 @@ pub trait Provider: Send + Sync {
     ///
     /// Taking over a key (the tags of the new claim) and recording its sealing keys are both this call.
     async fn tag_key(&self, id: &str, expected: Option<&Claim>, tags: &BTreeMap<String, String>) -> Result<Key, Error>;
+
+    /// Makes a new version and makes it primary, if the key's claim is still `expected` and its primary version still
+    /// `from`; when another version is primary already, answers with the key as it is.
+    ///
+    /// Older versions go on to open what they wrapped.
+    async fn rotate_key(&self, id: &str, expected: &Claim, from: &str) -> Result<Key, Error>;
+
+    /// Puts the key into a state, if its claim is still `expected`; a key that is in it already stays as it is.
+    ///
+    /// A deletion that is scheduled keeps its time when it is scheduled again. [`Error::State`] for a destroyed key.
+    async fn set_state(&self, id: &str, expected: &Claim, wanted: &Wanted) -> Result<Key, Error>;
 
     /// Encrypts up to 4 KiB under the primary version, bound to `context`.
     async fn wrap(&self, id: &str, plaintext: &SecretBytes, context: &Context) -> Result<Wrapped, Error>;
@@ -124,6 +136,20 @@ pub struct CreateKey {
     pub claim: Claim,
 }
 
+/// A state that a key can be put into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Usable; takes a scheduled deletion back.
+    Enabled,
+    /// Not usable; takes a scheduled deletion back.
+    Disabled,
+    /// Not usable, and destroyed at a time.
+    Deleted {
+        /// When.
+        at: Timestamp,
+    },
+}
+
 /// A key as the service sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -131,6 +157,8 @@ pub struct Key {
     pub id: String,
     /// Its state.
     pub state: State,
+    /// When it will be destroyed, while it is scheduled for deletion.
+    pub deletion: Option<Timestamp>,
     /// Versions of its material, oldest first.
     pub versions: Vec<Version>,
     /// All its tags: its [`Claim`], [`SEALING_KEY_TAG`]s, and whatever people put there.
@@ -141,6 +169,11 @@ impl Key {
     /// Whose it is; absent for a key that Kustody never claimed.
     pub fn claim(&self) -> Option<Claim> {
         Claim::from_tags(&self.tags)
+    }
+
+    /// The version that new values are wrapped with.
+    pub fn primary(&self) -> Option<&Version> {
+        self.versions.iter().rfind(|version| version.primary)
     }
 }
 

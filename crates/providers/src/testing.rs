@@ -135,7 +135,10 @@ pub fn context(value: &str) -> Context {
     reason = "test cases panic when a guarantee is broken"
 )]
 pub mod cases {
+    use jiff::Timestamp;
+
     use super::{BTreeMap, Claim, Error, Provider, SecretBytes, State, claim, context, request};
+    use crate::Wanted;
 
     /// A key that was asked for twice with one nonce is one key.
     pub async fn create_is_idempotent_in_its_nonce(provider: &dyn Provider) {
@@ -214,5 +217,63 @@ pub mod cases {
         let probe = provider.probe().await.unwrap();
         assert!(!probe.identity.is_empty());
         assert!(probe.capabilities.0.contains(&"Wrap"));
+    }
+
+    /// A rotation makes one version, whoever asks for it again, and what was wrapped before still opens.
+    pub async fn a_rotation_happens_once_and_old_values_open(provider: &dyn Provider) {
+        let key = provider.create_key(&request("noncefff1", "f")).await.unwrap();
+        let owner = claim("f", "owner-1");
+        let from = key.primary().unwrap().id.clone();
+        let old = provider.wrap(&key.id, &SecretBytes::new(b"old".to_vec()), &context("x")).await.unwrap();
+        let rotated = provider.rotate_key(&key.id, &owner, &from).await.unwrap();
+        assert_ne!(rotated.primary().unwrap().id, from);
+        assert_eq!(rotated.versions.len(), 2);
+        assert_eq!(provider.rotate_key(&key.id, &owner, &from).await.unwrap(), rotated);
+        let new = provider.wrap(&key.id, &SecretBytes::new(b"new".to_vec()), &context("x")).await.unwrap();
+        assert_eq!((old.version, new.version), (from, rotated.primary().unwrap().id.clone()));
+        for (wrapped, plaintext) in [(old.ciphertext, b"old"), (new.ciphertext, b"new")] {
+            assert_eq!(provider.unwrap(&key.id, &wrapped, &context("x")).await.unwrap().expose(), plaintext);
+        }
+    }
+
+    /// Only the object that holds a key rotates it or changes its state.
+    pub async fn another_s_key_is_neither_rotated_nor_retired(provider: &dyn Provider) {
+        let key = provider.create_key(&request("nonceggg1", "g")).await.unwrap();
+        let other = claim("g", "owner-2");
+        let error = provider.rotate_key(&key.id, &other, &key.primary().unwrap().id).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict { .. }), "{error}");
+        let error = provider.set_state(&key.id, &other, &Wanted::Disabled).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict { .. }), "{error}");
+        assert_eq!(provider.describe_key(&key.id).await.unwrap(), key);
+    }
+
+    /// A key that is not enabled opens nothing, wraps nothing and does not rotate; enabled again it does.
+    pub async fn a_key_that_is_not_enabled_does_nothing_until_it_is(provider: &dyn Provider) {
+        let key = provider.create_key(&request("noncehhh1", "h")).await.unwrap();
+        let owner = claim("h", "owner-1");
+        let wrapped = provider.wrap(&key.id, &SecretBytes::new(b"seed".to_vec()), &context("x")).await.unwrap();
+        let later = Timestamp::from_second(4_000_000_000).unwrap();
+        for wanted in [Wanted::Disabled, Wanted::Deleted { at: later }] {
+            let changed = provider.set_state(&key.id, &owner, &wanted).await.unwrap();
+            assert_eq!(provider.set_state(&key.id, &owner, &wanted).await.unwrap(), changed);
+            let opened = provider.unwrap(&key.id, &wrapped.ciphertext, &context("x")).await;
+            assert!(matches!(opened, Err(Error::State { .. })));
+            assert!(provider.wrap(&key.id, &SecretBytes::new(b"seed".to_vec()), &context("x")).await.is_err());
+            assert!(provider.rotate_key(&key.id, &owner, &key.primary().unwrap().id).await.is_err());
+        }
+        assert_eq!(provider.describe_key(&key.id).await.unwrap().deletion, Some(later));
+        let enabled = provider.set_state(&key.id, &owner, &Wanted::Enabled).await.unwrap();
+        assert_eq!((enabled.state, enabled.deletion), (State::Enabled, None));
+        assert_eq!(provider.unwrap(&key.id, &wrapped.ciphertext, &context("x")).await.unwrap().expose(), b"seed");
+    }
+
+    /// A deletion that is scheduled again keeps its time.
+    pub async fn a_scheduled_deletion_keeps_its_time(provider: &dyn Provider) {
+        let key = provider.create_key(&request("nonceiii1", "i")).await.unwrap();
+        let owner = claim("i", "owner-1");
+        let [first, second] = [4_000_000_000, 4_100_000_000].map(|second| Timestamp::from_second(second).unwrap());
+        provider.set_state(&key.id, &owner, &Wanted::Deleted { at: first }).await.unwrap();
+        let again = provider.set_state(&key.id, &owner, &Wanted::Deleted { at: second }).await.unwrap();
+        assert_eq!((again.state, again.deletion), (State::PendingDeletion, Some(first)));
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::controller::Controller;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use kustody_api::conditions::{self, ConditionType, Observation};
-use kustody_api::{EncryptionKey, EncryptionKeyStatus, KeyProvider, Reason};
+use kustody_api::encryption_key::DesiredState;
+use kustody_api::{EncryptionKey, EncryptionKeyStatus, KeyProvider, Reason, SecretBinding};
 use kustody_providers::{Claim, Error as ProviderError};
 
 use super::context::{Context, Next, drive};
@@ -18,7 +19,11 @@ use crate::k8s::status;
 
 pub mod pass;
 pub mod plan;
+mod rotation;
+mod schedule;
+mod sealed;
 mod sealing;
+mod state;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
@@ -30,7 +35,7 @@ use verdict::{Failure, Verdict, condition_of};
 /// Reconciles all keys until the process stops.
 ///
 /// Requires: `encryptionkeys: get, list, watch`; `encryptionkeys/status: patch`; `keyproviders: get, list, watch`;
-/// `namespaces: get, list, watch`; `events.k8s.io/events: create, patch`; what the providers require.
+/// `namespaces: get, list, watch`; `secretbindings: list, watch`; `events.k8s.io/events: create, patch`; what the providers require.
 pub async fn run(context: Arc<Context>) {
     let client = &context.client;
     let (reader, writer) = reflector::store();
@@ -39,8 +44,9 @@ pub async fn run(context: Arc<Context>) {
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation, predicates_config());
+    let (sealed, bindings) = sealed::watch(client);
     let of_provider = reader.clone();
-    let of_namespace = reader.clone();
+    let (of_namespace, of_binding) = (reader.clone(), reader.clone());
     let namespaces = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default().any_semantic())
         .default_backoff()
         .applied_objects()
@@ -53,63 +59,72 @@ pub async fn run(context: Arc<Context>) {
         .watches_stream(namespaces, move |namespace: Namespace| {
             let name = namespace.name_any();
             references(&of_namespace, move |key| key.namespace().as_deref() == Some(&name))
+        })
+        .watches_stream(bindings, move |binding: SecretBinding| {
+            let (namespace, used) = (binding.namespace(), sealed::keys(&binding));
+            references(&of_binding, move |key| key.namespace() == namespace && used.contains(&key.name_any()))
         });
-    drive("EncryptionKey", controller, Arc::clone(&context), reconcile).await;
+    drive("EncryptionKey", controller, Arc::clone(&context), move |key, context| reconcile(key, sealed.clone(), context)).await;
 }
 
 fn predicates_config() -> kube::runtime::PredicateConfig {
     kube::runtime::PredicateConfig::default()
 }
 
-fn references(keys: &reflector::Store<EncryptionKey>, wanted: impl Fn(&EncryptionKey) -> bool) -> Vec<ObjectRef<EncryptionKey>> {
+fn references(keys: &Store<EncryptionKey>, wanted: impl Fn(&EncryptionKey) -> bool) -> Vec<ObjectRef<EncryptionKey>> {
     keys.state().iter().filter(|key| wanted(key)).map(|key| ObjectRef::from_obj(key.as_ref())).collect()
 }
 
 /// One pass over one key.
 ///
 /// Guarantees: idempotent; everything that is decided upon was read live; no call to the provider before `access` allows it.
-async fn reconcile(seen: Arc<EncryptionKey>, context: Arc<Context>) -> Result<Next, kube::Error> {
+async fn reconcile(seen: Arc<EncryptionKey>, sealed: Store<SecretBinding>, context: Arc<Context>) -> Result<Next, kube::Error> {
     let namespace = seen.namespace().unwrap_or_default();
     let api: Api<EncryptionKey> = Api::namespaced(context.client.clone(), &namespace);
     let Some(key) = api.get_opt(&seen.name_any()).await? else { return Ok(Next::Settled) };
-    let Some(facts) = facts(&key, &namespace, &context).await? else { return Ok(Next::Settled) };
+    let Some(facts) = facts(&key, &namespace, &sealed, &context).await? else { return Ok(Next::Settled) };
     let name = key.spec.provider_ref.name.clone();
     let held = key.status.as_ref().and_then(|status| status.key_id.clone());
     let cluster = Live(context.client.clone());
 
-    let (key, mut status, result) = match plan::start(&key.spec, held.as_deref(), &facts) {
+    let (key, mut status, said, result) = match plan::start(&key.spec, held.as_deref(), &facts) {
         Err(verdict) => {
             let status = key.status.clone().unwrap_or_default();
-            (key, status, Err(Failure::Refused(verdict)))
+            (key, status, Vec::new(), Err(Failure::Refused(verdict)))
         }
         Ok(start) => match connect(&facts, &context).await {
             Err(error) => {
                 let status = key.status.clone().unwrap_or_default();
-                (key, status, Err(Failure::Provider(error)))
+                (key, status, Vec::new(), Err(Failure::Provider(error)))
             }
             Ok(provider) => {
                 let mut pass = Pass::new(key, &facts, provider.as_ref(), &cluster, context.now());
                 let result = pass.run(start).await;
-                (pass.key, pass.status, result)
+                (pass.key, pass.status, pass.said, result)
             }
         },
     };
 
-    let next = next_of(&result);
-    let Some(observation) = observation(&result, &status, &key, &name) else {
-        return match result {
-            Err(Failure::Kubernetes(error)) => Err(error),
-            _ => Ok(next),
-        };
+    let next = next_of(&result, &status, context.timestamp());
+    let ready = match (observation(&result, &status, &key, &name), result) {
+        (None, Err(Failure::Kubernetes(error))) => return Err(error),
+        (None, _) => return Ok(next),
+        (Some(ready), _) => ready,
     };
-    let changed = conditions::set(&mut status.conditions, &observation, key.metadata.generation, &context.now());
+    let now = context.now();
+    let mut told = Vec::new();
+    for observation in said.into_iter().chain([ready]) {
+        if conditions::set(&mut status.conditions, &observation, key.metadata.generation, &now) {
+            told.push(observation);
+        }
+    }
     status.observed_generation = key.metadata.generation;
     if key.status.as_ref() != Some(&status) {
         status::replace(&api, &key, &status).await?;
     }
-    if changed {
+    let events = Events::new(context.client.clone(), "kustody-encryption-key");
+    for observation in told {
         let reason: &'static str = observation.reason.into();
-        let events = Events::new(context.client.clone(), "kustody-encryption-key");
         events.publish(&key.object_ref(&()), observation.status != Some(true), reason, "Reconcile", &observation.message).await;
     }
     Ok(next)
@@ -123,13 +138,26 @@ async fn connect(facts: &Facts, context: &Context) -> Result<Arc<dyn kustody_pro
 }
 
 /// What to read beside the key; `None` when there is nothing to do any more.
-async fn facts(key: &EncryptionKey, namespace: &str, context: &Context) -> Result<Option<Facts>, kube::Error> {
+async fn facts(
+    key: &EncryptionKey,
+    namespace: &str,
+    sealed: &Store<SecretBinding>,
+    context: &Context,
+) -> Result<Option<Facts>, kube::Error> {
     let Some(found) = Api::<Namespace>::all(context.client.clone()).get_opt(namespace).await? else { return Ok(None) };
     if key.meta().deletion_timestamp.is_some() || found.meta().deletion_timestamp.is_some() {
         return Ok(None);
     }
     let provider = Api::<KeyProvider>::all(context.client.clone()).get_opt(&key.spec.provider_ref.name).await?;
+    // Decided upon, so read live.
+    let users = if state::desired(&key.spec) == DesiredState::PendingDeletion {
+        sealed::users(&context.client, namespace, &key.name_any()).await?
+    } else {
+        Vec::new()
+    };
     Ok(Some(Facts {
+        users,
+        sealed: sealed::count(sealed, namespace, &key.name_any()),
         namespace_labels: found.labels().clone(),
         claim: Claim {
             cluster: context.cluster().await?,
@@ -157,14 +185,22 @@ fn observation(result: &Result<(), Failure>, status: &EncryptionKeyStatus, key: 
     Some(Observation { kind: ConditionType::Ready, status: Some(ready), reason: verdict.reason, message: verdict.message })
 }
 
-fn next_of(result: &Result<(), Failure>) -> Next {
+fn next_of(result: &Result<(), Failure>, status: &EncryptionKeyStatus, now: jiff::Timestamp) -> Next {
     match result {
-        Ok(()) => Next::Settled,
+        Ok(()) => match status.rotation.as_ref().and_then(|rotation| rotation.next_rotation.as_ref()) {
+            Some(next) => Next::Within(next.0.duration_since(now).try_into().unwrap_or_default()),
+            None => Next::Settled,
+        },
         Err(Failure::Refused(verdict)) => match verdict.reason {
             // What heals these is a change of an object that is watched.
-            Reason::AccessDenied | Reason::InvalidSpec | Reason::KeyIdMismatch | Reason::ProviderNotFound | Reason::RetainedKeyFound => {
-                Next::Settled
-            }
+            Reason::AccessDenied
+            | Reason::Destroyed
+            | Reason::Disabled
+            | Reason::InvalidSpec
+            | Reason::KeyIdMismatch
+            | Reason::PendingDeletion
+            | Reason::ProviderNotFound
+            | Reason::RetainedKeyFound => Next::Settled,
             _ => Next::Retry,
         },
         Err(_) => Next::Retry,

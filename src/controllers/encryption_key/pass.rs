@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kustody_api::conditions::{ConditionType, Observation};
 use kustody_api::encryption_key::{KeyState, KeyVersion, Operation, PendingOperation};
 use kustody_api::{EncryptionKey, EncryptionKeyStatus};
 use kustody_core::sealing::format::hex;
 use kustody_providers::{Claim, CreateKey, Key, Provider, State};
 
 use super::plan::{self, Earlier, Facts, Start};
-use super::sealing;
 use super::verdict::Failure;
+use super::{rotation, sealing, state};
 use crate::controllers::intent::{self, Effect};
 
 /// The part of the API server that a pass needs; reads are live.
@@ -37,13 +38,15 @@ pub struct Pass<'a> {
     pub cluster: &'a dyn Cluster,
     /// Now.
     pub now: Time,
+    /// What this pass says beside `Ready`.
+    pub said: Vec<Observation>,
 }
 
 impl<'a> Pass<'a> {
     /// Over `key`.
     pub fn new(key: EncryptionKey, facts: &'a Facts, provider: &'a dyn Provider, cluster: &'a dyn Cluster, now: Time) -> Self {
         let status = key.status.clone().unwrap_or_default();
-        Self { key, status, facts, provider, cluster, now }
+        Self { key, status, facts, provider, cluster, now, said: Vec::new() }
     }
 
     /// Goes on from `start` until the key is held, usable, and has a sealing key.
@@ -59,7 +62,45 @@ impl<'a> Pass<'a> {
             // The KeyProvider was applied again; the claim on the key has just said that it is the same key.
             self.status.provider_uid = self.provider_uid();
         }
+        rotation::resume(self, &key).await?;
+        let key = state::settle(self, key).await?;
+        let key = rotation::rotate(self, key).await?;
         sealing::publish(self, &key).await
+    }
+
+    /// Says one more thing in the status.
+    pub fn say(&mut self, observation: Observation) {
+        self.said.push(observation);
+    }
+
+    /// Takes a condition away whose question the spec does not ask any more.
+    pub fn forget(&mut self, kind: ConditionType) {
+        let name: &'static str = kind.into();
+        self.status.conditions.retain(|condition| condition.type_ != name);
+    }
+
+    /// The nonce of an `operation` that was begun and whose result is not recorded.
+    pub fn pending(&self, operation: Operation) -> Option<String> {
+        self.status.pending_operation.as_ref().filter(|pending| pending.operation == operation).map(|pending| pending.nonce.clone())
+    }
+
+    /// An intent of `operation`, now.
+    pub fn begun(&self, operation: Operation, nonce: &str) -> PendingOperation {
+        let (nonce, started) = (nonce.to_owned(), self.now.clone());
+        PendingOperation { operation, nonce, started, from_version: None, request: None, deletion_time: None }
+    }
+
+    /// Writes an intent down.
+    pub async fn intend(&mut self, begun: PendingOperation) -> Result<(), Failure> {
+        self.status.pending_operation = Some(begun);
+        Ok(self.write().await?)
+    }
+
+    /// A nonce that nobody used before.
+    pub fn nonce(&self) -> Result<String, Failure> {
+        let mut bytes = [0; 10];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::Random)?;
+        Ok(hex(&bytes))
     }
 
     /// Writes the status as it stands, if nobody wrote since.
@@ -89,7 +130,7 @@ impl<'a> Pass<'a> {
 
     /// Makes a key, unless an earlier life of the object left one.
     async fn create(&mut self) -> Result<Key, Failure> {
-        let pending = self.status.pending_operation.as_ref().map(|pending| pending.nonce.clone());
+        let pending = self.pending(Operation::Create);
         if pending.is_none()
             && let Earlier::Own(key) = plan::retained(self.provider.find_retained(&self.facts.claim).await?, self.facts)?
         {
@@ -104,6 +145,12 @@ impl<'a> Pass<'a> {
         self.status.key_id = Some(key.id.clone());
         self.status.provider_uid = self.provider_uid();
         self.status.pending_operation = None;
+        // Whoever takes a key knowingly answers for the state that it is in.
+        self.status.applied_state = state::as_desired(key.state);
+        let request = self.key.spec.rotation.as_ref().and_then(|rotation| rotation.request.clone());
+        if request.is_some() {
+            self.status.rotation.get_or_insert_default().last_request = request;
+        }
         self.observe(key);
         Ok(self.write().await?)
     }
@@ -112,7 +159,8 @@ impl<'a> Pass<'a> {
         self.facts.provider.as_ref().and_then(|provider| provider.metadata.uid.clone())
     }
 
-    fn observe(&mut self, key: &Key) {
+    /// What the provider says of the key.
+    pub fn observe(&mut self, key: &Key) {
         self.status.state = Some(match key.state {
             State::Pending => KeyState::Pending,
             State::Enabled => KeyState::Enabled,
@@ -121,6 +169,7 @@ impl<'a> Pass<'a> {
             State::Destroyed => KeyState::Destroyed,
             State::Unavailable => KeyState::Unavailable,
         });
+        self.status.deletion_time = key.deletion.map(Time);
         self.status.versions = key
             .versions
             .iter()
@@ -144,15 +193,12 @@ impl Effect for Creation<'_, '_> {
     type Error = Failure;
 
     fn nonce(&mut self) -> Result<String, Failure> {
-        let mut bytes = [0; 10];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::Random)?;
-        Ok(hex(&bytes))
+        self.0.nonce()
     }
 
     async fn intend(&mut self, nonce: &str) -> Result<(), Failure> {
-        let pending = PendingOperation { operation: Operation::Create, nonce: nonce.to_owned(), started: self.0.now.clone() };
-        self.0.status.pending_operation = Some(pending);
-        Ok(self.0.write().await?)
+        let begun = self.0.begun(Operation::Create, nonce);
+        self.0.intend(begun).await
     }
 
     async fn find(&mut self, nonce: &str) -> Result<Option<Key>, Failure> {

@@ -1,9 +1,11 @@
 //! What may be done with a key: pure decisions over facts that were read live.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 use kustody_api::Reason;
 use kustody_api::encryption_key::{Adopt, EncryptionKeySpec};
-use kustody_api::key_provider::KeyProvider;
+use kustody_api::key_provider::{AdoptOperation, KeyProvider};
 use kustody_api::policy::{self, Home};
 use kustody_core::sealing::KeyDocument;
 use kustody_providers::{Claim, Key, State};
@@ -14,11 +16,15 @@ use super::verdict::Verdict;
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Labels of the key's namespace.
-    pub namespace_labels: std::collections::BTreeMap<String, String>,
+    pub namespace_labels: BTreeMap<String, String>,
     /// What the key's claim is, or will be.
     pub claim: Claim,
     /// The provider that the spec names.
     pub provider: Option<KeyProvider>,
+    /// Names of the namespace's SecretBindings that use the key; read when it is to be scheduled for deletion.
+    pub users: Vec<String>,
+    /// How many values are sealed for the key, and for which of its sealing keys (SHA-256 of the public key, hex).
+    pub sealed: BTreeMap<String, i32>,
 }
 
 /// What is to be done first; nothing here needed a call to the provider.
@@ -70,6 +76,22 @@ fn home(facts: &Facts) -> Home<'_> {
     Home { name: &facts.claim.namespace, labels: &facts.namespace_labels }
 }
 
+/// Why the namespace may not do this with the key, if it may not: its own keys are its own.
+pub fn may(id: &str, operation: AdoptOperation, facts: &Facts) -> Result<(), Verdict> {
+    let Some(provider) = &facts.provider else { return Err(Verdict::new(Reason::ProviderNotFound, "the KeyProvider does not exist")) };
+    if policy::is_own(id, home(facts)) || policy::may(provider, home(facts), id, operation) {
+        return Ok(());
+    }
+    Err(Verdict::new(
+        Reason::AccessDenied,
+        format!(
+            "KeyProvider {}: no line of spec.access that selects namespace {} has an adopt entry with operation {operation:?} whose ids match {id}; ask whoever keeps the provider for one",
+            provider.name_any(),
+            facts.claim.namespace
+        ),
+    ))
+}
+
 fn may_use(id: &str, provider: &KeyProvider, facts: &Facts) -> Result<(), Verdict> {
     if policy::is_own(id, home(facts)) || policy::may_adopt(provider, home(facts), id) {
         Ok(())
@@ -92,6 +114,12 @@ fn denied(id: &str, provider: &KeyProvider, facts: &Facts, why: &str) -> Verdict
 /// Whether a key that was found may be taken over; `lives` tells whether the object that claims it still exists.
 pub fn adopt(key: &Key, lives: bool, facts: &Facts) -> Result<(), Verdict> {
     let Some(provider) = &facts.provider else { return Err(Verdict::new(Reason::ProviderNotFound, "the KeyProvider does not exist")) };
+    if key.state == State::Destroyed {
+        return Err(Verdict::new(
+            Reason::KeyNotFound,
+            format!("spec.adopt.keyId: key {} was destroyed; nothing is left to take over", key.id),
+        ));
+    }
     let claim = key.claim();
     let ours = claim.as_ref().is_some_and(|claim| claim.cluster == facts.claim.cluster && claim.namespace_uid == facts.claim.namespace_uid);
     if !ours && !policy::may_adopt(provider, home(facts), &key.id) {
@@ -107,13 +135,13 @@ pub fn adopt(key: &Key, lives: bool, facts: &Facts) -> Result<(), Verdict> {
             ),
         ));
     }
-    usable(key)
+    Ok(())
 }
 
-/// Whether the key that the object holds is still its own and usable.
+/// Whether the key that the object holds is still its own.
 pub fn hold(key: &Key, facts: &Facts) -> Result<(), Verdict> {
     match key.claim() {
-        Some(claim) if claim == facts.claim => usable(key),
+        Some(claim) if claim == facts.claim => Ok(()),
         Some(claim) => Err(Verdict::new(
             Reason::Conflict,
             format!(
@@ -125,26 +153,6 @@ pub fn hold(key: &Key, facts: &Facts) -> Result<(), Verdict> {
             Err(Verdict::new(Reason::Conflict, format!("key {} lost the tags that say whose it is; restore them at the provider", key.id)))
         }
     }
-}
-
-fn usable(key: &Key) -> Result<(), Verdict> {
-    let (found, remedy) = match key.state {
-        State::Enabled => return Ok(()),
-        State::Pending => ("still being made", "this is retried"),
-        State::Disabled => ("disabled", "enable it at the provider"),
-        State::PendingDeletion => ("scheduled for deletion", "cancel the deletion at the provider while its window lasts"),
-        State::Destroyed => {
-            return Err(Verdict::new(
-                Reason::KeyNotFound,
-                format!(
-                    "key {} was destroyed at the provider; what was sealed under it cannot be opened any more. Kustody never makes a new key in its place: make another EncryptionKey",
-                    key.id
-                ),
-            ));
-        }
-        State::Unavailable => ("unavailable", "see the provider's own status"),
-    };
-    Err(Verdict::new(Reason::KeyNotUsable, format!("key {} is {found}, and this EncryptionKey did not ask for that; {remedy}", key.id)))
 }
 
 /// What an earlier life of the object left at the provider.

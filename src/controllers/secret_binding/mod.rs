@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
 use kustody_api::conditions::{self, ConditionType};
 use kustody_api::{EncryptionKey, KeyProvider, Reason, SecretBinding};
@@ -20,6 +20,7 @@ use crate::k8s::status;
 mod caches;
 pub mod inspect;
 pub mod pods;
+mod reseal;
 pub mod resolve;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,8 @@ pub async fn run(context: Arc<Context>) {
         .default_backoff()
         .reflect(writer)
         .applied_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        // Requests come as annotations, which no generation counts.
+        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
     let (keys, writer) = reflector::store::<EncryptionKey>();
     let key_changes = watcher(Api::all(client.clone()), config()).default_backoff().reflect(writer).touched_objects();
     let (providers, writer) = reflector::store::<KeyProvider>();
@@ -108,6 +110,9 @@ async fn reconcile(binding: &SecretBinding, caches: &Caches, context: &Context) 
         return Ok(Next::Settled);
     }
     let mut status = binding.status.clone().unwrap_or_default();
+    if reseal::requested(binding).is_none() {
+        status.resealed = None;
+    }
     let (resolution, next) = judge(binding, home.labels(), caches, context).await;
 
     let found = caches.pods.state();
@@ -118,6 +123,9 @@ async fn reconcile(binding: &SecretBinding, caches: &Caches, context: &Context) 
     if let Some(resolution) = resolution {
         seen.push(resolution.ready());
         (status.secrets, status.variables) = (resolution.secrets, resolution.variables);
+        if let Some(resealed) = resolution.resealed {
+            status.resealed = Some(resealed);
+        }
     }
     seen.retain(|observation| conditions::set(&mut status.conditions, observation, binding.metadata.generation, &context.now()));
     status.observed_generation = binding.metadata.generation;
@@ -151,14 +159,17 @@ async fn judge(
         return (Some(resolution), Next::Settled);
     }
     let of = fingerprint(binding, &key);
-    let known = caches.known(binding).filter(|known| known.is_current(&of, context.timestamp()));
+    let reseal = reseal::pending(binding);
+    let known = caches.known(binding).filter(|known| reseal.is_none() && known.is_current(&of, context.timestamp()));
     let answer = match known {
         Some(known) => Ok(known),
-        None => ask(binding, context).await.map(|answer| Known { of, at: context.timestamp(), answer }),
+        None => ask(binding, reseal.is_some(), context).await.map(|answer| Known { of, at: context.timestamp(), answer }),
     };
     match answer {
-        Ok(known) => {
-            let resolution = resolve::merge(resolution, &known.answer);
+        Ok(mut known) => {
+            let resealed = std::mem::take(&mut known.answer.resealed);
+            let mut resolution = resolve::merge(resolution, &known.answer);
+            resolution.resealed = reseal.map(|request| reseal::answered(binding, request, resealed));
             caches.remember(binding, known);
             (Some(resolution), Next::Settled)
         }
@@ -181,12 +192,13 @@ async fn judge(
     }
 }
 
-async fn ask(binding: &SecretBinding, context: &Context) -> Result<InspectAnswer, inspect::Error> {
+async fn ask(binding: &SecretBinding, reseal: bool, context: &Context) -> Result<InspectAnswer, inspect::Error> {
     let question = InspectRequest {
         namespace: binding.namespace().unwrap_or_default(),
         binding: binding.name_any(),
         uid: binding.uid().unwrap_or_default(),
         generation: binding.metadata.generation.unwrap_or_default(),
+        reseal,
     };
     let (attempts, wait) = BEHIND;
     let mut attempt = 0;

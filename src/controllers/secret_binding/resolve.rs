@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use kustody_api::conditions::{self, ConditionType, Observation};
 use kustody_api::policy::{self, Home};
-use kustody_api::secret_binding::{SecretSource, SecretStatus, VariableStatus};
+use kustody_api::secret_binding::{Resealed, SecretSource, SecretStatus, VariableStatus};
 use kustody_api::{EncryptionKey, KeyProvider, Reason, SecretBinding};
 use kustody_core::sealing::SealedValue;
 use kustody_core::sealing::format::hex;
@@ -30,6 +30,8 @@ pub struct Resolution {
     pub variables: Vec<VariableStatus>,
     /// The first thing that is wrong.
     pub failed: Option<(Reason, String)>,
+    /// Values that were sealed anew, if that was asked for.
+    pub resealed: Option<Resealed>,
 }
 
 impl Resolution {
@@ -58,7 +60,7 @@ impl Resolution {
 
 /// Everything that can be said without opening anything.
 pub fn resolve(binding: &SecretBinding, facts: &Facts<'_>) -> Resolution {
-    let mut resolution = Resolution { secrets: Vec::new(), variables: Vec::new(), failed: None };
+    let mut resolution = Resolution { secrets: Vec::new(), variables: Vec::new(), failed: None, resealed: None };
     for source in &binding.spec.secrets {
         let status = match secret(binding, source, facts) {
             Ok(()) => SecretStatus {

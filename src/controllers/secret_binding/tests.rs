@@ -150,7 +150,7 @@ fn what_the_broker_cannot_open_or_deliver_is_said_of_the_item() {
     let no = |name: &str| vec![Inspected { name: name.to_owned(), ok: false, message: Some("has a single quote".to_owned()) }];
     let yes = |name: &str| vec![Inspected { name: name.to_owned(), ok: true, message: None }];
 
-    let all = InspectAnswer { secrets: yes("token"), variables: yes("TOKEN"), files: yes("a") };
+    let all = InspectAnswer { secrets: yes("token"), variables: yes("TOKEN"), files: yes("a"), ..InspectAnswer::default() };
     assert_eq!(merge(good.clone(), &all), good);
 
     let secret = merge(good.clone(), &InspectAnswer { secrets: no("token"), ..InspectAnswer::default() });

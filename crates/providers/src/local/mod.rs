@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kustody_core::secret::SecretBytes;
 
 use crate::key_store::{KeyStore, Record};
-use crate::{Capabilities, Claim, Context, CreateKey, Error, Key, Probe, Provider, State, Version, Wrapped};
+use crate::{Capabilities, Claim, Context, CreateKey, Error, Key, Probe, Provider, State, Version, Wanted, Wrapped};
 
 mod crypto;
 mod record;
@@ -54,13 +54,31 @@ impl Local {
         if state == State::Enabled { Ok(record) } else { Err(Error::State { operation, id: id.to_owned(), state }) }
     }
 
-    async fn material(&self, record: &Record, id: &str, version: &str) -> Result<SecretBytes, Error> {
+    /// The record, if the key's claim is still `expected`.
+    async fn claimed(&self, id: &str, expected: Option<&Claim>) -> Result<Record, Error> {
+        let record = self.load(id).await?;
+        let found = record::describe(&record)?.claim();
+        if found.as_ref() == expected {
+            return Ok(record);
+        }
+        let holder =
+            found.map_or_else(|| "nobody".to_owned(), |c| format!("EncryptionKey {}/{} (UID {})", c.namespace, c.name, c.owner_uid));
+        Err(Error::Conflict { id: id.to_owned(), detail: format!("it is claimed by {holder}") })
+    }
+
+    /// The root key that wrapped the record's material.
+    async fn root_of(&self, record: &Record, id: &str) -> Result<Arc<root::RootKey>, Error> {
         let mut root = self.root.load(self.store.as_ref()).await?;
         if !root.has_wrapped(record) {
             // A root key that was put right since it was first read must not need a restart.
             root = self.root.reload(self.store.as_ref()).await?;
         }
         root.must_have_wrapped(record, id, &self.name)?;
+        Ok(root)
+    }
+
+    async fn material(&self, record: &Record, id: &str, version: &str) -> Result<SecretBytes, Error> {
+        let root = self.root_of(record, id).await?;
         let wrapped = record.data.get(&record::version_entry(version)).ok_or_else(|| Error::Ciphertext { id: id.to_owned() })?;
         root.unwrap_material(wrapped, id, version)
     }
@@ -70,12 +88,29 @@ impl Local {
 impl Provider for Local {
     async fn probe(&self) -> Result<Probe, Error> {
         let root = self.root.reload(self.store.as_ref()).await?;
-        for record in self.store.list(&record::of_provider(&self.name)).await? {
+        for mut record in self.store.list(&record::of_provider(&self.name)).await? {
             root.must_have_wrapped(&record, record::id(&record).unwrap_or(&record.name), &self.name)?;
+            // What a cloud does by itself: the list is live, and a record that was written since stays as it is.
+            if record::is_due(&record, (self.clock)())? {
+                record::destroy(&mut record)?;
+                match self.store.replace(&record).await {
+                    Ok(()) | Err(Error::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         Ok(Probe {
             identity: format!("embedded KMS, root key {}", root.check()),
-            capabilities: Capabilities(vec!["CreateKeys", "Adopt", "Wrap", "AssociatedData", "Tags"]),
+            capabilities: Capabilities(vec![
+                "CreateKeys",
+                "Adopt",
+                "Rotate",
+                "Disable",
+                "ScheduleDeletion",
+                "Wrap",
+                "AssociatedData",
+                "Tags",
+            ]),
             root_key_in_cluster: Some(self.root.is_in_cluster()),
         })
     }
@@ -116,14 +151,44 @@ impl Provider for Local {
     }
 
     async fn tag_key(&self, id: &str, expected: Option<&Claim>, tags: &BTreeMap<String, String>) -> Result<Key, Error> {
-        let mut record = self.load(id).await?;
-        let found = record::describe(&record)?.claim();
-        if found.as_ref() != expected {
-            let holder =
-                found.map_or_else(|| "nobody".to_owned(), |c| format!("EncryptionKey {}/{} (UID {})", c.namespace, c.name, c.owner_uid));
-            return Err(Error::Conflict { id: id.to_owned(), detail: format!("it is claimed by {holder}") });
-        }
+        let mut record = self.claimed(id, expected).await?;
         if record::tag(&mut record, tags)? {
+            self.store.replace(&record).await?;
+        }
+        record::describe(&record)
+    }
+
+    async fn rotate_key(&self, id: &str, expected: &Claim, from: &str) -> Result<Key, Error> {
+        let mut record = self.claimed(id, Some(expected)).await?;
+        let state = record::state(&record)?;
+        if state != State::Enabled {
+            return Err(Error::State { operation: "rotate", id: id.to_owned(), state });
+        }
+        if record::primary(&record)?.id == from {
+            // The version that is there must open: a wrong root key must not wrap beside the right one.
+            self.material(&record, id, from).await?;
+            let root = self.root_of(&record, id).await?;
+            let version = record::next(&record, (self.clock)())?;
+            let wrapped = root.wrap_material(&crypto::random_key()?, id, &version.id)?;
+            record::add(&mut record, version, wrapped)?;
+            self.store.replace(&record).await?;
+        }
+        record::describe(&record)
+    }
+
+    async fn set_state(&self, id: &str, expected: &Claim, wanted: &Wanted) -> Result<Key, Error> {
+        let mut record = self.claimed(id, Some(expected)).await?;
+        let found = record::describe(&record)?;
+        if found.state == State::Destroyed {
+            return Err(Error::State { operation: "a change of state", id: id.to_owned(), state: found.state });
+        }
+        let (state, deletion) = match wanted {
+            Wanted::Enabled => (State::Enabled, None),
+            Wanted::Disabled => (State::Disabled, None),
+            Wanted::Deleted { at } => (State::PendingDeletion, Some(found.deletion.unwrap_or(*at))),
+        };
+        if (found.state, found.deletion) != (state, deletion) {
+            record::set_state(&mut record, state, deletion)?;
             self.store.replace(&record).await?;
         }
         record::describe(&record)
@@ -136,12 +201,7 @@ impl Provider for Local {
             });
         }
         let record = self.usable("wrap", id).await?;
-        let version = record::describe(&record)?
-            .versions
-            .into_iter()
-            .rfind(|version| version.primary)
-            .ok_or_else(|| Error::Configuration { detail: format!("key {id} has no primary version") })?
-            .id;
+        let version = record::primary(&record)?.id;
         let material = self.material(&record, id, &version).await?;
         let ciphertext = crypto::wrap(&material, id, &version, plaintext, context)?;
         Ok(Wrapped { ciphertext, version })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kustody_core::secret::SecretBytes;
 
 use super::root::short;
@@ -13,6 +14,7 @@ const ROOT_LABEL: &str = "kustody.dev/local-root";
 const OWNER_LABEL: &str = "kustody.dev/local-owner";
 const PROVIDER: &str = "kustody.dev/provider";
 const ID: &str = "kustody.dev/key-id";
+const DELETION: &str = "kustody.dev/key-deletion";
 const STATE: &str = "kustody.dev/key-state";
 const TAGS: &str = "kustody.dev/key-tags";
 const VERSIONS: &str = "kustody.dev/key-versions";
@@ -99,9 +101,58 @@ pub(super) fn describe(record: &Record) -> Result<Key, Error> {
     Ok(Key {
         id: id(record).unwrap_or_default().to_owned(),
         state: state(record)?,
+        deletion: deletion(record)?,
         versions: read(record, VERSIONS)?,
         tags: read(record, TAGS)?,
     })
+}
+
+pub(super) fn primary(record: &Record) -> Result<Version, Error> {
+    let missing = || Error::Configuration { detail: format!("key {} has no primary version", id(record).unwrap_or_default()) };
+    describe(record)?.primary().cloned().ok_or_else(missing)
+}
+
+/// The version that follows.
+pub(super) fn next(record: &Record, now: Timestamp) -> Result<Version, Error> {
+    let versions = describe(record)?.versions;
+    let last = versions.iter().filter_map(|version| version.id.parse::<u32>().ok()).max().unwrap_or(0);
+    Ok(Version { id: (last + 1).to_string(), created: Some(now), primary: true })
+}
+
+/// Adds a primary version.
+pub(super) fn add(record: &mut Record, version: Version, wrapped: SecretBytes) -> Result<(), Error> {
+    let mut versions = describe(record)?.versions;
+    for version in &mut versions {
+        version.primary = false;
+    }
+    record.data.insert(version_entry(&version.id), wrapped);
+    versions.push(version);
+    record.annotations.insert(VERSIONS.to_owned(), json(&versions)?);
+    Ok(())
+}
+
+pub(super) fn set_state(record: &mut Record, state: State, deletion: Option<Timestamp>) -> Result<(), Error> {
+    record.annotations.insert(STATE.to_owned(), json(&state)?);
+    record.annotations.remove(DELETION);
+    if let Some(at) = deletion {
+        record.annotations.insert(DELETION.to_owned(), json(&at)?);
+    }
+    Ok(())
+}
+
+/// Whether the time of a scheduled deletion has passed.
+pub(super) fn is_due(record: &Record, now: Timestamp) -> Result<bool, Error> {
+    Ok(state(record)? == State::PendingDeletion && deletion(record)?.is_some_and(|at| at <= now))
+}
+
+/// Forgets all material; what the key was stays known.
+pub(super) fn destroy(record: &mut Record) -> Result<(), Error> {
+    record.data.clear();
+    set_state(record, State::Destroyed, None)
+}
+
+fn deletion(record: &Record) -> Result<Option<Timestamp>, Error> {
+    if record.annotations.contains_key(DELETION) { read(record, DELETION).map(Some) } else { Ok(None) }
 }
 
 /// Adds `tags`; says whether anything changed.

@@ -10,7 +10,7 @@ use kustody_core::secret::SecretBytes;
 use super::{Local, RootKeySource};
 use crate::key_store::KeyStore;
 use crate::testing::{MemoryStore, cases, claim, context, request};
-use crate::{Error, Provider, State};
+use crate::{Error, Provider, State, Wanted};
 
 fn local(store: &Arc<MemoryStore>, source: RootKeySource) -> Local {
     let store: Arc<dyn KeyStore> = Arc::<MemoryStore>::clone(store);
@@ -40,7 +40,48 @@ conformance!(
     a_retained_key_is_found_by_its_owner_s_name,
     a_claim_is_taken_over_only_from_the_expected_one,
     a_probe_names_identity_and_capabilities,
+    a_rotation_happens_once_and_old_values_open,
+    another_s_key_is_neither_rotated_nor_retired,
+    a_key_that_is_not_enabled_does_nothing_until_it_is,
+    a_scheduled_deletion_keeps_its_time,
 );
+
+#[tokio::test]
+async fn a_key_is_destroyed_after_its_time_and_no_sooner() {
+    let store: Arc<MemoryStore> = Arc::default();
+    let now = Arc::new(std::sync::atomic::AtomicI64::new(0));
+    let provider = {
+        let (store, now): (Arc<dyn KeyStore>, _) = (Arc::<MemoryStore>::clone(&store), Arc::clone(&now));
+        let clock = move || Timestamp::from_second(now.load(std::sync::atomic::Ordering::Relaxed)).unwrap();
+        Local::new(store, "local", RootKeySource::Generated, Arc::new(clock))
+    };
+    let key = provider.create_key(&request("nonce0099", "a")).await.unwrap();
+    let other = provider.create_key(&request("nonce0098", "b")).await.unwrap();
+    let owner = claim("a", "owner-1");
+    let at = Timestamp::from_second(100).unwrap();
+    provider.set_state(&key.id, &owner, &Wanted::Deleted { at }).await.unwrap();
+    now.store(99, std::sync::atomic::Ordering::Relaxed);
+    provider.probe().await.unwrap();
+    assert_eq!(provider.describe_key(&key.id).await.unwrap().state, State::PendingDeletion);
+    assert_eq!(store.read("kustody-key-nonce0099").await.unwrap().unwrap().data.len(), 1);
+    now.store(100, std::sync::atomic::Ordering::Relaxed);
+    provider.probe().await.unwrap();
+    assert_eq!(provider.describe_key(&key.id).await.unwrap().state, State::Destroyed);
+    assert!(store.read("kustody-key-nonce0099").await.unwrap().unwrap().data.is_empty());
+    assert!(matches!(provider.set_state(&key.id, &owner, &Wanted::Enabled).await, Err(Error::State { .. })));
+    assert_eq!(provider.describe_key(&other.id).await.unwrap(), other);
+}
+
+#[tokio::test]
+async fn concurrent_rotations_make_one_version() {
+    let (store, first) = fresh();
+    let second = local(&store, RootKeySource::Generated);
+    let key = first.create_key(&request("nonce0097", "a")).await.unwrap();
+    let owner = claim("a", "owner-1");
+    let (a, b) = tokio::join!(first.rotate_key(&key.id, &owner, "1"), second.rotate_key(&key.id, &owner, "1"));
+    assert!(a.is_ok() || b.is_ok());
+    assert_eq!(first.describe_key(&key.id).await.unwrap().versions.len(), 2);
+}
 
 #[tokio::test]
 async fn concurrent_creates_with_one_nonce_make_one_key() {

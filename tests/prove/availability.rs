@@ -1,0 +1,126 @@
+//! No admission and no release fails while parts of the operator are replaced, rolled, killed or drained.
+
+use std::panic::AssertUnwindSafe;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::canary::{canary, digest};
+use crate::harness::home::Home;
+use crate::harness::{SYSTEM, apply, eventually, kubectl, objects, run, setting};
+use crate::report::Report;
+
+/// Each disturbance, and what it does.
+const DISTURBANCES: [(&str, fn()); 4] =
+    [("a rolling update", rolling), ("a chart upgrade", upgrading), ("a killed replica", killed), ("a drained node", drained)];
+
+/// Each disturbance once, under a stream of `rounds` pod creations.
+pub fn prove(rounds: u64, seed: u64) -> Report {
+    let mut report = Report::new("availability", json!({"rounds": rounds, "seed": seed}));
+    let home = Home::new("prove-available");
+    home.key();
+    let value = canary();
+    home.binding(&value);
+    for (name, disturb) in DISTURBANCES {
+        report.check(name, AssertUnwindSafe(|| under_load(&home, &value, rounds, disturb)));
+    }
+    report
+}
+
+fn under_load(home: &Home, value: &str, rounds: u64, disturb: fn()) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let admissions = scope.spawn(|| admitted(home, rounds, &over));
+        let releases = scope.spawn(|| released(home, value, &over));
+        disturb();
+        over.store(true, Ordering::Relaxed);
+        let (admitted, failed) = admissions.join().expect("the admissions");
+        let released = releases.join().expect("the releases");
+        assert!(failed.is_empty(), "{} of {admitted} admissions failed, the first: {}", failed.len(), failed[0]);
+        println!("      {admitted} pods admitted, {released} released, none failed");
+    });
+}
+
+/// Creates pods as server-side dry runs, `rounds` of them and on until the disturbance is over; every one is admitted.
+fn admitted(home: &Home, rounds: u64, over: &AtomicBool) -> (u64, Vec<String>) {
+    let (mut count, mut failed) = (0, Vec::new());
+    while count < rounds || !over.load(Ordering::Relaxed) {
+        let batch = 100;
+        let mut pod = objects::pod(&home.name, "x", "true");
+        pod["metadata"].as_object_mut().expect("metadata").remove("name");
+        pod["metadata"]["generateName"] = json!("train-");
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": vec![pod; batch]});
+        let said = run("kubectl", &["create", "--dry-run=server", "-o", "json", "-f", "-"], list.to_string().as_bytes());
+        failed.extend(said.err.lines().filter(|line| line.contains("rror")).map(str::to_owned));
+        let answered: Value = serde_json::from_str(&said.out).unwrap_or_default();
+        let pods = answered["items"].as_array().cloned().unwrap_or_default();
+        let bare = pods.iter().filter(|pod| pod["spec"]["initContainers"][0]["name"] != "kustody-agent").count();
+        if bare > 0 || pods.len() != batch {
+            failed.push(format!("{} of {batch} came back, {bare} of them without an agent", pods.len()));
+        }
+        count += batch as u64;
+    }
+    (count, failed)
+}
+
+/// Runs pods one after the other; each has its secret, and its agent succeeds the first time.
+fn released(home: &Home, value: &str, over: &AtomicBool) -> u32 {
+    let mut count = 0;
+    while count < 3 || !over.load(Ordering::Relaxed) {
+        let name = format!("released-{}", crate::harness::unique());
+        apply(&objects::pod(&home.name, &name, objects::PRINT_DIGESTS)).good();
+        let pod = home.pod(&name);
+        assert_eq!(pod["status"]["initContainerStatuses"][0]["restartCount"], 0, "{}", pod["status"]);
+        assert_eq!(home.logs(&name, "main"), format!("{0}\n{0}\n", digest(value)));
+        home.kubectl(&["delete", "pod", &name, "--wait=false"]).good();
+        count += 1;
+    }
+    count
+}
+
+const WORKLOADS: [&str; 3] = ["deployment/kustody-controller", "deployment/kustody-webhook", "statefulset/kustody-broker"];
+
+fn settled() {
+    for workload in WORKLOADS {
+        kubectl(&["-n", SYSTEM, "rollout", "status", workload, "--timeout=3m"]).good();
+    }
+}
+
+fn rolling() {
+    for workload in WORKLOADS {
+        kubectl(&["-n", SYSTEM, "rollout", "restart", workload]).good();
+    }
+    settled();
+}
+
+fn upgrading() {
+    let helm =
+        ["upgrade", "kustody", "charts/kustody", "-n", SYSTEM, "--reuse-values", "--set", "logLevel=debug", "--wait", "--timeout", "4m"];
+    let said = Command::new("helm").args(helm).stdin(Stdio::null()).output().expect("helm");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    settled();
+}
+
+fn killed() {
+    let pods =
+        kubectl(&["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "jsonpath={.items[*].metadata.name}"])
+            .good();
+    let pod = pods.split(' ').next().expect("a webhook").to_owned();
+    for (role, pod) in [("webhook", pod.as_str()), ("broker", "kustody-broker-0"), ("controller", "")] {
+        run(&setting("KUSTODY_KILL"), &[role, "KILL", pod], b"").good();
+        std::thread::sleep(std::time::Duration::from_secs(3));
+    }
+    settled();
+}
+
+/// The second node is emptied, and the pods come back elsewhere before it does.
+fn drained() {
+    kubectl(&["drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=3m"]).good();
+    settled();
+    kubectl(&["uncordon", "node2"]).good();
+    eventually("the node to be schedulable", || {
+        let node = kubectl(&["get", "node", "node2", "-o", "jsonpath={.spec.unschedulable}"]).out;
+        if node.is_empty() { Ok(()) } else { Err(node) }
+    });
+}

@@ -1,0 +1,53 @@
+//! What a proof found: a line for each round, the sum at the end, and `target/prove/NAME.json`.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+/// Of one proof.
+pub struct Report {
+    name: &'static str,
+    facts: Value,
+    started: Instant,
+    passed: u32,
+    failures: Vec<String>,
+}
+
+impl Report {
+    /// Begins; `facts` say how to run it again.
+    pub fn new(name: &'static str, facts: Value) -> Self {
+        println!("proof {name}: {facts}");
+        Self { name, facts, started: Instant::now(), passed: 0, failures: Vec::new() }
+    }
+
+    /// Runs one check; a panic is its failure.
+    pub fn check(&mut self, name: &str, check: impl FnOnce() + std::panic::UnwindSafe) {
+        let from = Instant::now();
+        match std::panic::catch_unwind(check) {
+            Ok(()) => {
+                self.passed += 1;
+                println!("ok    {name} ({:.1} s)", from.elapsed().as_secs_f64());
+            }
+            Err(why) => {
+                let text = why.downcast_ref::<String>().cloned().or_else(|| why.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                let text = text.unwrap_or_else(|| "it panicked".to_owned());
+                println!("FAIL  {name}: {text}");
+                self.failures.push(format!("{name}: {text}"));
+            }
+        }
+    }
+
+    /// Says how it ended.
+    pub fn finish(self) -> std::process::ExitCode {
+        let failed = self.failures.len();
+        let seconds = self.started.elapsed().as_secs();
+        let summary = json!({
+            "name": self.name, "facts": self.facts, "passed": self.passed, "failed": failed, "seconds": seconds, "failures": self.failures,
+        });
+        std::fs::create_dir_all("target/prove").expect("target/prove");
+        let file = format!("target/prove/{}.json", self.name);
+        std::fs::write(&file, serde_json::to_string_pretty(&summary).expect("JSON")).expect("the summary");
+        println!("{} passed, {failed} failed", self.passed);
+        std::process::ExitCode::from(u8::from(failed > 0))
+    }
+}
