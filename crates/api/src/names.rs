@@ -6,6 +6,8 @@ pub const GROUP: &str = "kustody.dev";
 pub const INJECT_LABEL: &str = "kustody.dev/inject";
 /// On an injected pod: which bindings serve which containers, and the digest of the plan. For people and for reinvocation.
 pub const INJECTED_ANNOTATION: &str = "kustody.dev/injected";
+/// On a `SecretBinding`: a token; each change of it has the binding resolved again. What `kubectl kustody refresh` writes.
+pub const REFRESH_ANNOTATION: &str = "kustody.dev/refresh-requested";
 /// Name of the init container that fetches.
 pub const AGENT_CONTAINER: &str = "kustody-agent";
 /// Name of the volume that holds the agent's own token.

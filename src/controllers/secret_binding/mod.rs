@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
 use kustody_api::conditions::{self, ConditionType};
 use kustody_api::{EncryptionKey, KeyProvider, Reason, SecretBinding};
@@ -42,7 +42,8 @@ pub async fn run(context: Arc<Context>) {
         .default_backoff()
         .reflect(writer)
         .applied_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        // An annotation is how a person asks for another look (`kubectl kustody refresh`).
+        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
     let (keys, writer) = reflector::store::<EncryptionKey>();
     let key_changes = watcher(Api::all(client.clone()), config()).default_backoff().reflect(writer).touched_objects();
     let (providers, writer) = reflector::store::<KeyProvider>();
