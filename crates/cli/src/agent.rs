@@ -40,7 +40,8 @@ impl Agent {
         let (state, message) = match ended("state").or_else(|| ended("lastState")) {
             // A native sidecar has delivered when it counts as started.
             _ if status["state"].get("running").is_some_and(Value::is_object) => {
-                let is_sidecar = pod["spec"]["initContainers"].as_array().into_iter().flatten().any(|c| is_it(&c) && c["restartPolicy"] == "Always");
+                let is_sidecar =
+                    pod["spec"]["initContainers"].as_array().into_iter().flatten().any(|c| is_it(&c) && c["restartPolicy"] == "Always");
                 (if is_sidecar && status["started"] == true { State::Delivered } else { State::Waiting }, None)
             }
             Some(ended) if ended["exitCode"] == 0 => (State::Delivered, None),

@@ -19,7 +19,8 @@ Who types kubectl-kustody, with the dash, has a script for the shell:
   fish   kubectl-kustody completion fish > ~/.config/fish/completions/kubectl-kustody.fish";
 
 /// What kubectl runs, by its own protocol.
-const KUBECTL: &str = "#!/bin/sh\n# kubectl runs this for the completion of `kubectl kustody`.\nexec kubectl-kustody __complete -- \"$@\"\n";
+const KUBECTL: &str =
+    "#!/bin/sh\n# kubectl runs this for the completion of `kubectl kustody`.\nexec kubectl-kustody __complete -- \"$@\"\n";
 /// Of that protocol: offer nothing besides, and offer files.
 const NO_FILES: u8 = 4;
 const FILES: u8 = 0;
@@ -101,9 +102,9 @@ fn choices(root: &Command, words: &[String]) -> (Vec<(String, String)>, u8) {
         let names_file = argument.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "FILE"));
         (values(argument), if names_file { FILES } else { NO_FILES })
     } else if last.starts_with('-') {
-        let longs = command.get_arguments().filter_map(|argument| {
-            Some((format!("--{}", argument.get_long()?), about(argument.get_help().map(ToString::to_string))))
-        });
+        let longs = command
+            .get_arguments()
+            .filter_map(|argument| Some((format!("--{}", argument.get_long()?), about(argument.get_help().map(ToString::to_string)))));
         (longs.collect(), NO_FILES)
     } else {
         let subcommands = command.get_subcommands().filter(|found| !found.is_hide_set());

@@ -95,12 +95,13 @@ pub(crate) async fn run(args: &ExplainArgs) -> Result<(), Failure> {
         object.insert("kind".to_owned(), Value::from(resource.kind));
     }
     let title = cluster::object(*resource, Some(&namespace), name);
-    let Some(pod) = manifests::pod(&object) else { return Err(Failure::Gone(format!("{title} is not what the API server should have answered with"))) };
+    let Some(pod) = manifests::pod(&object) else {
+        return Err(Failure::Gone(format!("{title} is not what the API server should have answered with")));
+    };
     let mut world = World::default();
     world.read(&cluster, &namespace).await?;
     let text = pod.to_string();
-    let view: Pod<'_> =
-        serde_json::from_str(&text).map_err(|source| cluster::Error::Unreadable { object: title.clone(), source })?;
+    let view: Pod<'_> = serde_json::from_str(&text).map_err(|source| cluster::Error::Unreadable { object: title.clone(), source })?;
     let explanation = explain(&view, &namespace, &world.facts(&namespace), &world.config(None));
     let subject = Subject {
         title: if is_pod { title } else { format!("The next pod of {title}") },
@@ -127,7 +128,9 @@ mod tests {
     fn a_target_is_a_kind_whose_pods_are_known_and_a_name() {
         assert_eq!("pod/train".parse(), Ok(Target { resource: cluster::PODS, name: "train".to_owned() }));
         assert_eq!("deploy/serve".parse::<Target>().unwrap().resource, cluster::DEPLOYMENTS);
-        for (text, part) in [("train", "pod/train"), ("pytorchjob/train", "ask about one of its pods"), ("pod/", "1 to 253"), ("pod/A", "lower-case")] {
+        for (text, part) in
+            [("train", "pod/train"), ("pytorchjob/train", "ask about one of its pods"), ("pod/", "1 to 253"), ("pod/A", "lower-case")]
+        {
             let error = text.parse::<Target>().unwrap_err();
             assert!(error.contains(part), "{error}");
         }

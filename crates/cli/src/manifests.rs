@@ -59,11 +59,7 @@ impl Object {
 
     /// As a type of its kind.
     pub(crate) fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_value(self.value.clone()).map_err(|source| Error::Object {
-            object: self.title(),
-            from: self.from.clone(),
-            source,
-        })
+        serde_json::from_value(self.value.clone()).map_err(|source| Error::Object { object: self.title(), from: self.from.clone(), source })
     }
 }
 
@@ -72,8 +68,8 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Object>, Error> {
     let mut objects = Vec::new();
     for path in paths {
         let (from, text) = text(path)?;
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(&text).map_err(|error| Error::Syntax { from: from.clone(), message: first_line(&error.to_string()) })?;
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .map_err(|error| Error::Syntax { from: from.clone(), message: first_line(&error.to_string()) })?;
         for document in documents {
             flatten(document, &from, &mut objects);
         }

@@ -11,11 +11,11 @@ use crate::failure::Failure;
 /// How it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// In words.
     Text,
-    /// For programs.
+    /// Indented JSON.
     Json,
-    /// For both.
+    /// One YAML document.
     Yaml,
 }
 

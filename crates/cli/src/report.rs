@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use kube::ResourceExt as _;
 use kustody_api::SecretBinding;
-use kustody_inject::{Considered, Decision, Explanation};
 use kustody_core::wire::{FILES_ROOT, PlannedBinding};
+use kustody_inject::{Considered, Decision, Explanation};
 use serde::Serialize;
 
 use crate::agent::Agent;
@@ -156,9 +156,10 @@ fn outcome(subject: &Subject, explanation: &Explanation) -> (Outcome, String) {
                 names(bindings)
             ),
         ),
-        (Decision::Deny(why), true) => {
-            (Outcome::Missed, format!("it was admitted when it did not ask, or while no webhook answered; made now it would be denied: {why}"))
-        }
+        (Decision::Deny(why), true) => (
+            Outcome::Missed,
+            format!("it was admitted when it did not ask, or while no webhook answered; made now it would be denied: {why}"),
+        ),
     }
 }
 
@@ -244,8 +245,8 @@ impl Display for Report {
         if self.bindings.is_empty() {
             writeln!(f, "\nThe namespace has no SecretBinding.")?;
         }
-        for note in &self.notes {
-            writeln!(f, "\nnote: {note}")?;
+        for (i, note) in self.notes.iter().enumerate() {
+            writeln!(f, "{}note: {note}", if i == 0 { "\n" } else { "" })?;
         }
         Ok(())
     }

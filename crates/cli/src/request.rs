@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn those_who_wait_are_told_what_the_controller_says() {
-        let object = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "KeyNotFound", "message": "restore it"}]}});
+        let object =
+            json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "KeyNotFound", "message": "restore it"}]}});
         assert_eq!(readiness(&object), "Ready is False (KeyNotFound): restore it");
         assert!(readiness(&json!({})).contains("not looked at it"));
     }

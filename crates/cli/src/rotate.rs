@@ -166,7 +166,11 @@ mod tests {
             rotated: false,
             status: json!({"lastRotation": "2026-01-01T00:00:00Z", "nextRotation": "2026-04-01T00:00:00Z"}),
         };
-        assert!(rotation.to_string().contains("kubectl -n vision wait encryptionkey/team-key --for=jsonpath='{.status.rotation.lastRequest}'=t0"));
+        assert!(
+            rotation
+                .to_string()
+                .contains("kubectl -n vision wait encryptionkey/team-key --for=jsonpath='{.status.rotation.lastRequest}'=t0")
+        );
         rotation.rotated = true;
         assert_eq!(
             rotation.to_string(),

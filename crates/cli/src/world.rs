@@ -270,7 +270,8 @@ mod tests {
 
     #[test]
     fn an_object_that_is_not_as_its_schema_says_is_named_with_its_file() {
-        let broken = object(json!({"apiVersion": "kustody.dev/v1alpha1", "kind": "SecretBinding", "metadata": {"name": "trainer"}, "spec": 1}));
+        let broken =
+            object(json!({"apiVersion": "kustody.dev/v1alpha1", "kind": "SecretBinding", "metadata": {"name": "trainer"}, "spec": 1}));
         let error = World::default().add(&broken, "vision").unwrap_err().to_string();
         assert!(error.contains("SecretBinding trainer") && error.contains("f.yaml"), "{error}");
     }

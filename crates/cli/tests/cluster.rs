@@ -14,8 +14,11 @@ const BINDING: &str = "/apis/kustody.dev/v1alpha1/namespaces/vision/secretbindin
 
 /// A server of one key that merges rotation requests and serves them after `looks` more looks.
 fn rotating(looks: u32) -> Server {
-    let state = Mutex::new((json!({"metadata": {"name": "team-key"}, "spec": {"rotation": {"request": "old"}},
-        "status": {"rotation": {"lastRequest": "older"}, "conditions": [{"type": "Ready", "status": "False", "reason": "KeyNotFound", "message": "restore it"}]}}), looks));
+    let state = Mutex::new((
+        json!({"metadata": {"name": "team-key"}, "spec": {"rotation": {"request": "old"}},
+        "status": {"rotation": {"lastRequest": "older"}, "conditions": [{"type": "Ready", "status": "False", "reason": "KeyNotFound", "message": "restore it"}]}}),
+        looks,
+    ));
     Server::new(Box::new(move |(method, path, body): &Request| {
         assert_eq!(path.split('?').next(), Some(KEY));
         let (key, left) = &mut *state.lock().unwrap();
@@ -24,7 +27,8 @@ fn rotating(looks: u32) -> Server {
         } else if key["spec"]["rotation"]["request"] != "old" {
             *left = left.saturating_sub(1);
             if *left == 0 {
-                key["status"]["rotation"] = json!({"lastRequest": key["spec"]["rotation"]["request"], "lastRotation": "2026-01-01T00:00:00Z"});
+                key["status"]["rotation"] =
+                    json!({"lastRequest": key["spec"]["rotation"]["request"], "lastRotation": "2026-01-01T00:00:00Z"});
             }
         }
         (200, key.clone())
@@ -56,7 +60,12 @@ fn rotate_waits_until_the_status_repeats_the_token() {
     assert_eq!(said["rotated"], true);
     assert_eq!(said["status"]["lastRequest"], said["request"]);
     let late = rotating(100).run(&["rotate", "team-key", "--wait", "--timeout", "1s"]).refused(3);
-    for part in ["EncryptionKey vision/team-key was not rotated within 1 s", "stands", "Ready is False (KeyNotFound): restore it", "kubectl -n vision wait"] {
+    for part in [
+        "EncryptionKey vision/team-key was not rotated within 1 s",
+        "stands",
+        "Ready is False (KeyNotFound): restore it",
+        "kubectl -n vision wait",
+    ] {
         assert!(late.contains(part), "{part:?} in {late}");
     }
 }
@@ -77,7 +86,10 @@ fn what_the_cluster_refuses_is_said_in_its_own_words() {
     let absent = server.run(&["rotate", "absent"]).refused(3);
     assert!(absent.contains("EncryptionKey vision/absent does not exist"), "{absent}");
     let forbidden = Server::new(Box::new(|_| {
-        failure(403, "secretbindings.kustody.dev \"trainer\" is forbidden: User \"eve\" cannot patch resource \"secretbindings\" in API group")
+        failure(
+            403,
+            "secretbindings.kustody.dev \"trainer\" is forbidden: User \"eve\" cannot patch resource \"secretbindings\" in API group",
+        )
     }));
     let right = forbidden.run(&["refresh", "trainer"]).refused(3);
     assert!(right.contains("you may not patch SecretBinding vision/trainer: it takes the verb patch on secretbindings"), "{right}");
@@ -183,13 +195,20 @@ fn pods_that_were_given_nothing_are_told_apart() {
     let (quiet, why) = outcome("pod/quiet");
     assert!(quiet == "leftAlone" && why.contains("neither the pod nor its namespace asks"), "{quiet}: {why}");
     let (denied, why) = outcome("job/stranger");
-    assert!(denied == "wouldBeDenied" && why.contains("no SecretBinding of namespace vision fits it (service account default)"), "{denied}: {why}");
+    assert!(
+        denied == "wouldBeDenied" && why.contains("no SecretBinding of namespace vision fits it (service account default)"),
+        "{denied}: {why}"
+    );
 }
 
 #[test]
 fn a_pod_that_never_came_to_be_leads_to_what_makes_it() {
     let refusal = cluster().run(&["explain", "pod/never"]).refused(3);
-    assert!(refusal.contains("Pod vision/never does not exist: a pod that was denied never does") && refusal.contains("explain job/NAME -n vision"), "{refusal}");
+    assert!(
+        refusal.contains("Pod vision/never does not exist: a pod that was denied never does")
+            && refusal.contains("explain job/NAME -n vision"),
+        "{refusal}"
+    );
     let bare = cluster().run(&["explain", "never"]).refused(2);
     assert!(bare.contains("pod/never"), "{bare}");
 }

@@ -79,7 +79,8 @@ fn the_pod_of_a_job_is_shown_for_the_namespace_that_the_job_says() {
 #[test]
 fn a_namespace_of_a_file_asks_for_its_pods() {
     let quiet = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "quiet"},
-        "spec": {"serviceAccountName": "trainer", "containers": [{"name": "main"}]}}).to_string();
+        "spec": {"serviceAccountName": "trainer", "containers": [{"name": "main"}]}})
+    .to_string();
     let files = ["inject", "-f", "-", "-f", &manifest("bindings.yaml")];
     let said = run(&files, &quiet);
     assert!(said.err.contains("Pod quiet would be left alone: neither the pod nor its namespace asks"), "{}", said.err);
@@ -145,7 +146,10 @@ fn with_the_cluster_the_pod_has_the_installation_s_own_image_and_addresses() {
         ("/apis/kustody.dev/v1alpha1/namespaces/vision/secretbindings", list(&[binding])),
         ("/api/v1/namespaces/vision", json!({"metadata": {"name": "vision"}})),
         ("/api/v1/nodes", list(&[])),
-        ("/api/v1/namespaces/vision/resourcequotas", list(&[json!({"metadata": {"namespace": "vision"}, "spec": {"hard": {"limits.cpu": "9"}}})])),
+        (
+            "/api/v1/namespaces/vision/resourcequotas",
+            list(&[json!({"metadata": {"namespace": "vision"}, "spec": {"hard": {"limits.cpu": "9"}}})]),
+        ),
         ("/api/v1/namespaces/vision/limitranges", list(&[])),
         ("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", list(&[webhook])),
         ("/api/v1/namespaces/security/services/kustody-broker", json!({"spec": {"clusterIP": "10.0.0.9", "ports": [{"port": 8443}]}})),
@@ -170,9 +174,13 @@ fn what_may_not_be_read_is_said_with_what_is_assumed_and_what_decides_must_be_re
         failure(403, &format!("{plural} is forbidden: User \"eve\" cannot list resource \"{plural}\" in API group \"\""))
     };
     let server = Server::new(Box::new(move |(_, path, _)| {
-        if path.contains("secretbindings") { (200, list(&[])) } else if path.contains("/namespaces/vision?") || path.ends_with("/vision") {
+        if path.contains("secretbindings") {
+            (200, list(&[]))
+        } else if path.contains("/namespaces/vision?") || path.ends_with("/vision") {
             failure(403, "namespaces \"vision\" is forbidden: User \"eve\" cannot get resource \"namespaces\" in API group \"\"")
-        } else { forbidden(path) }
+        } else {
+            forbidden(path)
+        }
     }));
     let said = server.run(&["inject", "-f", &manifest("pod.yaml"), "-f", &manifest("bindings.yaml"), "--from-cluster"]);
     for part in ["you may not list nodes", "1.35 or newer", "you may not get Namespace vision", "no label", "placeholders stand for"] {

@@ -116,7 +116,8 @@ fn how_a_pod_asks_is_said_with_the_label_that_says_it() {
         (None, None, "neither the pod nor its namespace asks"),
     ] {
         let review = pod.map_or_else(|| review.clone(), |label| asking(review.clone(), label));
-        let labels: BTreeMap<String, String> = namespace.map(|word| ("kustody.dev/inject".to_owned(), word.to_owned())).into_iter().collect();
+        let labels: BTreeMap<String, String> =
+            namespace.map(|word| ("kustody.dev/inject".to_owned(), word.to_owned())).into_iter().collect();
         let facts = Facts { namespace_labels: Arc::new(labels), ..facts(&[]) };
         let asking = explained(&review, &facts).asking;
         assert!(asking.contains(part), "{part}: {asking}");
