@@ -111,6 +111,16 @@ fn each_package_is_unable_to_import_what_it_must_not_reach() {
 }
 
 #[test]
+fn one_file_of_the_cli_speaks_to_the_cluster() {
+    for path in files(&root().join("crates/cli/src"), ".rs").into_iter().filter(|path| !path.ends_with("cluster.rs")) {
+        let text = read(&path);
+        for door in ["kube::Client", "kube::Api", "kube::api", "kube::config", "Client::try_from"] {
+            assert!(!text.contains(door), "{} uses {door}: what a person's rights reach is read through cluster.rs", path.display());
+        }
+    }
+}
+
+#[test]
 fn no_file_is_longer_than_its_budget() {
     for path in files(root(), ".rs") {
         let lines = read(&path).lines().count();

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
-use k8s_openapi::api::core::v1::{LimitRange, Namespace, Node, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use kustody_api::SecretBinding;
+use kustody_inject::observe::{bounds_cpu, cluster_ip, kubelet, limits_cpu};
 use kustody_inject::{Binding, Facts, Kubelet};
 
 use super::index::{Derived, index, of_namespace};
@@ -99,34 +100,4 @@ fn group<V, T>(target: &ByNamespace<T>, known: &Derived<V>, changed: Option<&str
 fn demanding(target: &RwLock<HashSet<String>>, known: &Derived<bool>) {
     let found = known.iter().filter(|(_, demands)| **demands).map(|((namespace, _), _)| namespace.clone()).collect();
     *target.write().unwrap_or_else(PoisonError::into_inner) = found;
-}
-
-fn kubelet(node: Node) -> Kubelet {
-    let name = node.name_any();
-    let version = node.status.and_then(|status| status.node_info).map(|info| info.kubelet_version);
-    Kubelet { node: name, version: version.unwrap_or_default() }
-}
-
-/// A quota of CPU limits refuses a container without one.
-fn limits_cpu(quota: ResourceQuota) -> bool {
-    quota.spec.and_then(|spec| spec.hard).is_some_and(|hard| hard.contains_key("limits.cpu"))
-}
-
-/// So does a range with a maximum or a ratio for it.
-fn bounds_cpu(range: LimitRange) -> bool {
-    range.spec.is_some_and(|spec| {
-        spec.limits.iter().any(|limit| {
-            let names_cpu = |bound: &Option<BTreeMap<String, _>>| bound.as_ref().is_some_and(|bound| bound.contains_key("cpu"));
-            limit.type_ != "PersistentVolumeClaim" && (names_cpu(&limit.max) || names_cpu(&limit.max_limit_request_ratio))
-        })
-    })
-}
-
-/// `https://IP:PORT` of a Service; agents of host-network pods cannot resolve its name.
-fn cluster_ip(service: Service) -> Option<Arc<str>> {
-    let spec = service.spec?;
-    let ip = spec.cluster_ip.filter(|ip| !ip.is_empty() && ip != "None")?;
-    let port = spec.ports.as_ref().and_then(|ports| ports.first()).map_or(443, |port| port.port);
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip };
-    Some(Arc::from(format!("https://{host}:{port}")))
 }

@@ -127,13 +127,13 @@ impl Drop for Gone {
 }
 
 /// Where the broker's audit records are on the node.
-fn audit_directory() -> String {
+pub fn audit_directory() -> String {
     let claim = get(&["-n", SYSTEM, "pvc", "audit-kustody-broker-0"]);
     let volume = get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
     volume["spec"]["local"]["path"].as_str().unwrap().to_owned()
 }
 
-fn on_node(script: &str) -> crate::harness::Said {
+pub fn on_node(script: &str) -> crate::harness::Said {
     run(&setting("KUSTODY_ON_NODE"), &["sh", "-c", script], b"")
 }
 

@@ -5,6 +5,7 @@
 
 mod asking;
 mod binding;
+mod cli;
 mod delivery;
 mod exclusive;
 mod harness;

@@ -8,6 +8,8 @@ pub const INJECT_LABEL: &str = "kustody.dev/inject";
 pub const INJECTED_ANNOTATION: &str = "kustody.dev/injected";
 /// On a binding: a token; its values are sealed anew, once for each token, and appear in `status.resealed` while the annotation is there.
 pub const RESEAL_ANNOTATION: &str = "kustody.dev/reseal-requested";
+/// On a `SecretBinding`: a token; each change of it has the binding resolved again. What `kubectl kustody refresh` writes.
+pub const REFRESH_ANNOTATION: &str = "kustody.dev/refresh-requested";
 /// Name of the init container that fetches.
 pub const AGENT_CONTAINER: &str = "kustody-agent";
 /// Name of the volume that holds the agent's own token.

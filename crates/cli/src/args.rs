@@ -4,11 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::completion::{CompleteArgs, CompletionArgs};
+use crate::explain::ExplainArgs;
 use crate::names::{BindingName, KeyReference, SecretName};
+use crate::preview::InjectArgs;
+use crate::refresh::RefreshArgs;
+use crate::reseal::ResealArgs;
+use crate::rotate::RotateArgs;
 
 const LATER: &str = "\
-In later releases: explain, doctor, reseal, rotate, keys. In this one, `kubectl describe` of a SecretBinding, an EncryptionKey
-or the controller of a denied pod says what is missing.";
+Each subcommand's --help has examples, the rights that it takes and its exit codes. Completion: kubectl kustody completion --help.
+
+In later releases: doctor, keys. In this one, `kubectl describe` of a KeyProvider or an EncryptionKey says what is missing.";
 
 const SEAL_HELP: &str = "\
 Examples:
@@ -43,6 +50,21 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Seal a value for one secret of one SecretBinding; the result may live in git.
     Seal(SealArgs),
+    /// Bring the sealed values of a file up to date with their keys; nobody sees them.
+    Reseal(ResealArgs),
+    /// Rotate a key once, now.
+    Rotate(RotateArgs),
+    /// Have every secret of a SecretBinding resolved again, now.
+    Refresh(RefreshArgs),
+    /// Show what admission would do to a pod, offline or against the cluster; nothing is created.
+    Inject(InjectArgs),
+    /// Say why a pod was or was not given each secret.
+    Explain(ExplainArgs),
+    /// Print completion for bash, zsh, fish or kubectl.
+    Completion(CompletionArgs),
+    /// What kubectl asks for completion.
+    #[command(name = "__complete", hide = true)]
+    Complete(CompleteArgs),
 }
 
 /// Settings of `seal`.
@@ -99,5 +121,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn each_subcommand_teaches_by_an_example() {
+        for command in Args::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("kustody {}", command.get_name());
+            assert!(help.contains(&example), "{}: {help}", command.get_name());
+        }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Api, Client, Config};
 use kustody_api::encryption_key::EncryptionKey;
 use kustody_core::sealing::{self, KeyDocument};
 use thiserror::Error;
 
+use crate::cluster::{self, Cluster, Connection, ENCRYPTION_KEYS};
 use crate::names::KeyReference;
 
 /// Why there is no key document.
@@ -26,15 +25,13 @@ pub(crate) enum Error {
         source: sealing::Error,
     },
     #[error("the cluster is not known: no usable kubeconfig; name one with --kubeconfig, or seal offline with --key-document")]
-    Kubeconfig(#[from] KubeconfigError),
-    #[error("the cluster is not known: no usable kubeconfig; name one with --kubeconfig, or seal offline with --key-document")]
-    Infer(#[from] InferConfigError),
+    NoCluster(#[source] cluster::Error),
     #[error("EncryptionKey {namespace}/{name} cannot be read")]
     Read {
         namespace: String,
         name: String,
         #[source]
-        source: Box<kube::Error>,
+        source: cluster::Error,
     },
     #[error("EncryptionKey {namespace}/{name} does not exist in this cluster; check namespace, name and --context")]
     Absent { namespace: String, name: String },
@@ -68,27 +65,20 @@ pub(crate) fn from_file(path: &Path) -> Result<KeyDocument, Error> {
 ///
 /// Requires: `encryptionkeys: get`.
 pub(crate) async fn from_cluster(key: &KeyReference, kubeconfig: Option<&Path>, context: Option<&str>) -> Result<KeyDocument, Error> {
-    let config = config(kubeconfig, context).await?;
     let KeyReference { namespace, name } = key.clone();
-    let client = match Client::try_from(config) {
-        Ok(client) => client,
-        Err(source) => return Err(Error::Read { namespace, name, source: Box::new(source) }),
+    let connection = Connection {
+        namespace: Some(namespace.clone()),
+        kubeconfig: kubeconfig.map(ToOwned::to_owned),
+        context: context.map(ToOwned::to_owned),
     };
-    match Api::<EncryptionKey>::namespaced(client, &namespace).get(&name).await {
+    let cluster = Cluster::connect(&connection).await.map_err(Error::NoCluster)?;
+    let found = cluster.get(ENCRYPTION_KEYS, Some(&namespace), &name).await;
+    match found.and_then(|found| cluster::parse::<EncryptionKey>(ENCRYPTION_KEYS, found)) {
         Ok(found) => of_status(key, &found),
-        Err(kube::Error::Api(status)) if status.code == 404 => Err(Error::Absent { namespace, name }),
-        Err(kube::Error::Api(status)) if status.code == 403 => Err(Error::Forbidden { namespace, name }),
-        Err(source) => Err(Error::Read { namespace, name, source: Box::new(source) }),
+        Err(cluster::Error::Absent { .. }) => Err(Error::Absent { namespace, name }),
+        Err(cluster::Error::Forbidden { .. }) => Err(Error::Forbidden { namespace, name }),
+        Err(source) => Err(Error::Read { namespace, name, source }),
     }
-}
-
-async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, Error> {
-    let options = KubeConfigOptions { context: context.map(ToOwned::to_owned), ..KubeConfigOptions::default() };
-    Ok(match (kubeconfig, context) {
-        (Some(path), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
-        (None, Some(_)) => Config::from_kubeconfig(&options).await?,
-        (None, None) => Config::infer().await?,
-    })
 }
 
 fn of_status(key: &KeyReference, found: &EncryptionKey) -> Result<KeyDocument, Error> {

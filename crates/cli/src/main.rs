@@ -6,12 +6,27 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Args, Command};
+use crate::failure::Exit;
 
+mod agent;
 mod args;
+mod cluster;
+mod completion;
+mod explain;
+mod failure;
 mod key_document;
+mod manifests;
 mod names;
+mod output;
+mod preview;
+mod refresh;
+mod report;
+mod request;
+mod reseal;
+mod rotate;
 mod seal;
 mod value;
+mod world;
 
 /// One request at a time: a single thread is enough.
 #[tokio::main(flavor = "current_thread")]
@@ -21,9 +36,19 @@ async fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: a crypto provider was installed before main began");
         return ExitCode::FAILURE;
     }
-    let result = match &args.command {
-        Command::Seal(options) => seal::run(options).await,
-    };
+    match &args.command {
+        Command::Seal(options) => ended(seal::run(options).await),
+        Command::Reseal(options) => ended(reseal::run(options).await),
+        Command::Rotate(options) => ended(rotate::run(options).await),
+        Command::Refresh(options) => ended(refresh::run(options).await),
+        Command::Inject(options) => ended(preview::run(options).await),
+        Command::Explain(options) => ended(explain::run(options).await),
+        Command::Completion(options) => ended(completion::run(options)),
+        Command::Complete(options) => ended(completion::complete(options)),
+    }
+}
+
+fn ended(result: Result<(), impl Exit>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

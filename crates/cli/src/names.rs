@@ -19,6 +19,38 @@ pub(crate) struct BindingName(pub(crate) String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SecretName(pub(crate) String);
 
+/// `NAME` or `NAMESPACE/NAME` of an object of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectName {
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+}
+
+impl FromStr for ObjectName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(self::namespace(namespace)?), name),
+            None => (None, text),
+        };
+        check(name, 253, true)?;
+        Ok(Self { namespace, name: name.to_owned() })
+    }
+}
+
+/// Name of a namespace.
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
+    check(text, 63, false)?;
+    Ok(text.to_owned())
+}
+
+/// Name of an object of Kubernetes' own.
+pub(crate) fn object(text: &str) -> Result<String, String> {
+    check(text, 253, true)?;
+    Ok(text.to_owned())
+}
+
 impl FromStr for KeyReference {
     type Err = String;
 
@@ -69,7 +101,7 @@ fn check(name: &str, most: usize, dots: bool) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BindingName, KeyReference, SecretName};
+    use super::{BindingName, KeyReference, ObjectName, SecretName};
 
     #[test]
     fn a_name_that_the_api_server_would_refuse_is_refused() {
@@ -78,6 +110,9 @@ mod tests {
         }
         for name in ["", "a.b", "A", "a-", &"x".repeat(64)] {
             assert!(name.parse::<SecretName>().is_err(), "{name}");
+        }
+        for name in ["", "/", "vision/", "/team-key", "a/b/c", "a.b/key"] {
+            assert!(name.parse::<ObjectName>().is_err(), "{name}");
         }
         for key in ["team-key", "/team-key", "vision/", "a.b/key", "vision/team/key"] {
             assert!(key.parse::<KeyReference>().is_err(), "{key}");
@@ -88,6 +123,8 @@ mod tests {
     fn names_that_objects_have_are_taken() {
         assert_eq!("trainer.v2".parse(), Ok(BindingName("trainer.v2".into())));
         assert_eq!("hf".parse(), Ok(SecretName("hf".into())));
+        assert_eq!("team-key".parse(), Ok(ObjectName { namespace: None, name: "team-key".into() }));
+        assert_eq!("vision/team-key".parse(), Ok(ObjectName { namespace: Some("vision".into()), name: "team-key".into() }));
         assert_eq!("vision/team-key".parse(), Ok(KeyReference { namespace: "vision".into(), name: "team-key".into() }));
     }
 }

@@ -80,7 +80,8 @@ pub fn account<'a>(pod: &'a Pod<'_>) -> &'a str {
     pod.spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
 }
 
-fn unready(binding: &Binding) -> Option<String> {
+/// Why a binding that fits cannot serve yet.
+pub fn unready(binding: &Binding) -> Option<String> {
     binding.not_ready.as_ref().map(|why| format!("it is not ready: {why}"))
 }
 

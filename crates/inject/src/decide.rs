@@ -79,7 +79,7 @@ pub fn decide(pod: &Pod<'_>, namespace: &str, facts: &Facts, config: &Config) ->
 }
 
 /// The plan of an earlier pass over this pod; an error when names of ours are taken by something else.
-fn earlier(pod: &Pod<'_>) -> Result<Option<Plan>, String> {
+pub(crate) fn earlier(pod: &Pod<'_>) -> Result<Option<Plan>, String> {
     let taken = |what: &str| Err(format!("{what} is a name that Kustody needs, and the pod uses it for something else; rename it"));
     if pod.spec.containers.iter().any(|container| *container.name == *AGENT_CONTAINER) {
         return taken("container kustody-agent");

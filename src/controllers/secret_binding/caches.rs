@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
+use kustody_api::names::REFRESH_ANNOTATION;
 use kustody_api::{EncryptionKey, KeyProvider, SecretBinding};
 use kustody_core::wire::InspectAnswer;
 
@@ -47,7 +48,8 @@ pub(super) fn fingerprint(binding: &SecretBinding, key: &dyn Fn(&str) -> Option<
         let status = key.status.clone().unwrap_or_default();
         format!("{:?} {:?} {:?}", key.uid(), status.key_id, status.sealing_keys.len())
     });
-    format!("{:?} {}", binding.metadata.generation, keys.collect::<Vec<_>>().join(" "))
+    let refresh = binding.annotations().get(REFRESH_ANNOTATION);
+    format!("{:?} {refresh:?} {}", binding.metadata.generation, keys.collect::<Vec<_>>().join(" "))
 }
 
 impl Caches {
@@ -81,6 +83,22 @@ mod tests {
     use kustody_core::wire::Inspected;
 
     use super::*;
+
+    #[test]
+    fn a_request_to_refresh_makes_an_answer_that_is_remembered_one_of_another_time() {
+        let binding = |token: Option<&str>| -> SecretBinding {
+            let annotations: serde_json::Value = token.map(|token| serde_json::json!({REFRESH_ANNOTATION: token})).into();
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "kustody.dev/v1alpha1", "kind": "SecretBinding", "metadata": {"name": "b", "annotations": annotations},
+                "spec": {"workloads": {"serviceAccounts": ["a"]}, "secrets": [], "deliver": {}},
+            }))
+            .unwrap()
+        };
+        let of = |token| fingerprint(&binding(token), &|_| None);
+        assert_eq!(of(Some("1")), of(Some("1")));
+        assert_ne!(of(None), of(Some("1")));
+        assert_ne!(of(Some("1")), of(Some("2")));
+    }
 
     #[test]
     fn an_answer_holds_until_the_binding_changes_or_its_time_is_over() {
