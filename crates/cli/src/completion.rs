@@ -76,8 +76,9 @@ fn generate_into(shell: impl Generator, script: &mut Vec<u8>) {
 /// Prints what may follow: a line each, a tab before its description, and at the end what else may be offered.
 pub(crate) fn complete(args: &CompleteArgs) -> Result<(), Failure> {
     let (choices, directive) = choices(&Args::command(), &args.words);
-    let lines: String = choices.into_iter().map(|(word, about)| format!("{word}\t{about}\n")).collect();
-    output::say(&format!("{lines}:{directive}\n"))
+    let mut lines: Vec<String> = choices.into_iter().map(|(word, about)| format!("{word}\t{about}\n")).collect();
+    lines.push(format!(":{directive}\n"));
+    output::say(&lines.concat())
 }
 
 fn choices(root: &Command, words: &[String]) -> (Vec<(String, String)>, u8) {

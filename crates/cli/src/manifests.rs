@@ -99,7 +99,9 @@ fn first_line(message: &str) -> String {
 fn flatten(mut document: Value, from: &str, objects: &mut Vec<Object>) {
     if document["kind"] == "List" {
         if let Some(Value::Array(items)) = document.get_mut("items").map(Value::take) {
-            items.into_iter().for_each(|item| flatten(item, from, objects));
+            for item in items {
+                flatten(item, from, objects);
+            }
         }
     } else if document.is_object() {
         objects.push(Object { value: document, from: from.to_owned() });

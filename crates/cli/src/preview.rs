@@ -172,11 +172,15 @@ fn print(previews: &[Preview], world: &World, format: Format) -> Result<(), Fail
         },
     }
     if format != Format::Text {
-        world.notes.iter().for_each(|note| output::note(note));
+        for note in &world.notes {
+            output::note(note);
+        }
     }
     let mut denied = None;
     for Preview { candidate: Candidate { title, .. }, explanation, result, remarks } in previews {
-        remarks.iter().for_each(|remark| output::note(&format!("{title}: {remark}")));
+        for remark in remarks {
+            output::note(&format!("{title}: {remark}"));
+        }
         match (result, &explanation.decision) {
             (Err(why), _) => denied = denied.or(Some((title, why))),
             (Ok(_), kustody_inject::Decision::Skip(why)) if format != Format::Text => {
