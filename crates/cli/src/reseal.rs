@@ -117,7 +117,7 @@ fn bindings(file: &Path, cluster: &Cluster) -> Result<Vec<Bound>, Failure> {
     for object in manifests::read(&[file.to_owned()])?.into_iter().filter(|object| object.kind() == SECRET_BINDINGS.kind) {
         let binding: SecretBinding = object.parse()?;
         let sealed = binding.spec.secrets.into_iter().filter_map(|source| Some((source.name, source.sealed?.value)));
-        let namespace = object.namespace().unwrap_or(cluster.namespace()).to_owned();
+        let namespace = object.namespace().unwrap_or_else(|| cluster.namespace()).to_owned();
         let found = Bound { namespace, name: binding.metadata.name.unwrap_or_default(), sealed: sealed.collect() };
         if !found.sealed.is_empty() {
             bound.push(found);
