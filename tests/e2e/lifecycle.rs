@@ -107,7 +107,7 @@ fn a_request_rotates_once_old_values_open_and_reseal_brings_them_up_to_date_with
     std::fs::write(file.path(), &manifest).unwrap();
     let program = format!("{}/kubectl-kustody", setting("KUSTODY_BIN"));
     let said = run(&program, &["reseal", "-f", file.path().to_str().unwrap()], b"");
-    assert!(said.err.contains("1 of 1 values sealed anew"), "{} {}", said.err, said.out);
+    assert!(said.out.contains("1 of 1 values sealed anew"), "{} {}", said.err, said.out);
     let changed = std::fs::read_to_string(file.path()).unwrap();
     assert!(!changed.contains(&sealed) && !changed.contains(&value), "{changed}");
     assert!(!said.out.contains(&value) && !said.err.contains(&value));
