@@ -11,6 +11,7 @@ mod harness;
 mod install;
 mod keys;
 mod kinds;
+mod live;
 mod order;
 mod tenancy;
 mod workloads;

@@ -8,6 +8,8 @@ pub const INJECT_LABEL: &str = "kustody.dev/inject";
 pub const INJECTED_ANNOTATION: &str = "kustody.dev/injected";
 /// Name of the init container that fetches.
 pub const AGENT_CONTAINER: &str = "kustody-agent";
+/// Name of the native sidecar that follows changes.
+pub const WATCH_CONTAINER: &str = "kustody-watch";
 /// Name of the volume that holds the agent's own token.
 pub const TOKEN_VOLUME: &str = "kustody-token";
 /// Prefix of a volume of files; what follows identifies the binding.

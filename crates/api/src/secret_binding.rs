@@ -25,8 +25,10 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
-    validation = Rule::new("!has(self.update) || !has(self.update.mode) || self.update.mode == 'OnRestart'")
-        .message("spec.update.mode: only OnRestart is available in this release; restart the workload to deliver a changed value"),
+    validation = Rule::new("!has(self.update) || !has(self.update.mode) || self.update.mode != 'Restart'")
+        .message("spec.update.mode: Restart comes in a later release; use Live for files, or OnRestart and restart the workload to deliver a changed value"),
+    validation = Rule::new("!has(self.update) || !has(self.update.mode) || self.update.mode != 'Live' || (has(self.deliver.files) && self.deliver.files.size() > 0)")
+        .message("spec.update.mode: Live replaces files, and spec.deliver names none: variables change only when a container starts; deliver a file, or use OnRestart"),
     validation = Rule::new("!has(self.deliver.files) || self.deliver.files.all(f, self.secrets.exists(s, s.name == f.secret))")
         .message("spec.deliver.files[].secret must be the name of an entry of spec.secrets"),
     validation = Rule::new("!has(self.deliver.env) || self.deliver.env.all(e, self.secrets.exists(s, s.name == e.secret))")
@@ -206,7 +208,7 @@ pub struct Variable {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Update {
-    /// Absent: `OnRestart`. Only `OnRestart` in this release.
+    /// Absent: `OnRestart`. `Live` replaces the files of running pods; it needs at least one file, and every node's kubelet must be 1.29 or newer. A pod follows the mode that it was created under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<UpdateMode>,
 }
@@ -216,9 +218,9 @@ pub struct Update {
 pub enum UpdateMode {
     /// A pod has the values of its start.
     OnRestart,
-    /// Files are swapped while the pod runs. Refused in this release.
+    /// Files are replaced while the pod runs, all files of the binding at once. Variables are not: they change only when a container starts. What is withdrawn (a deleted binding, a grant, a disabled key) stays in pods that hold it as it was, and is not updated.
     Live,
-    /// The workload is restarted. Refused in this release.
+    /// The workload is restarted. Comes in a later release; refused in this one.
     Restart,
 }
 
