@@ -48,7 +48,8 @@ impl Changes {
         let namespaces = K::kind(&K::DynamicType::default()) == "Namespace";
         move |event| {
             let key = |object: &K| (object.namespace(), object.name_any());
-            let tell = |(namespace, name): &(Option<String>, String)| changes.tell(if namespaces { Some(name) } else { namespace.as_deref() });
+            let tell =
+                |(namespace, name): &(Option<String>, String)| changes.tell(if namespaces { Some(name) } else { namespace.as_deref() });
             match event {
                 Event::Init => known.clear(),
                 Event::InitApply(object) => {
@@ -87,7 +88,8 @@ pub fn of_namespace(namespace: &Namespace) -> u64 {
 
 /// The spec, and what the controller says of the key itself; not how its conditions stand.
 pub fn of_key(key: &EncryptionKey) -> u64 {
-    let status = key.status.as_ref().map(|status| EncryptionKeyStatus { conditions: Vec::new(), observed_generation: None, ..status.clone() });
+    let status =
+        key.status.as_ref().map(|status| EncryptionKeyStatus { conditions: Vec::new(), observed_generation: None, ..status.clone() });
     hash(&(of_spec(key), serde_json::to_string(&status).unwrap_or_default()))
 }
 

@@ -73,12 +73,7 @@ pub(super) async fn recorded(
 }
 
 /// Everything but the record: the answer stays here until that is on disk.
-async fn prepare(
-    broker: &Broker,
-    identity: &Identity,
-    (headers, token): (&HeaderMap, &str),
-    body: Body,
-) -> Result<Prepared, Refused> {
+async fn prepare(broker: &Broker, identity: &Identity, (headers, token): (&HeaderMap, &str), body: Body) -> Result<Prepared, Refused> {
     broker.authenticator.alive(identity, token).await?;
     let plan: Plan = parsed(&received(body).await?)?;
     checked(&plan)?;

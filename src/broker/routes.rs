@@ -90,7 +90,8 @@ pub(super) async fn bounded<T>(broker: &Broker, answer: impl Future<Output = Res
 
 /// Refuses what is too slow.
 pub(super) async fn timely<T>(answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
-    match tokio::time::timeout(TIMEOUT, answer).await {
+    // On the heap: whoever waits for a change carries none of it meanwhile.
+    match tokio::time::timeout(TIMEOUT, Box::pin(answer)).await {
         Ok(answer) => answer,
         Err(_) => Err(Refused::later("Timeout", format!("the broker had no answer within {} s; try again", TIMEOUT.as_secs()))),
     }

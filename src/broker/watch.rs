@@ -136,9 +136,9 @@ async fn wait(broker: &Broker, waiting: &Waiting) -> Result<Option<Plan>, Refuse
     loop {
         // Marked before the look: what changes during it is looked at again.
         changes.borrow_and_update();
-        let changed = look(broker, waiting).await?;
-        if !changed.bindings.is_empty() {
-            return Ok(Some(changed));
+        let news = look(broker, waiting).await?;
+        if !news.bindings.is_empty() {
+            return Ok(Some(news));
         }
         tokio::select! {
             () = &mut patience => return Ok(None),

@@ -28,7 +28,10 @@ pub(crate) fn running(home: &Home, pod: &str) -> Value {
 
 /// The digest of what `script` prints in the container.
 fn seen(home: &Home, pod: &str, script: &str) -> String {
-    home.kubectl(&["exec", pod, "-c", "main", "--", "/bin/sh", "-c", &format!("{script} | sha256sum | cut -d' ' -f1")]).good().trim().to_owned()
+    home.kubectl(&["exec", pod, "-c", "main", "--", "/bin/sh", "-c", &format!("{script} | sha256sum | cut -d' ' -f1")])
+        .good()
+        .trim()
+        .to_owned()
 }
 
 pub(crate) const FILE: &str = "cat /var/run/secrets/kustody.dev/trainer/token";

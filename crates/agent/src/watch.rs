@@ -77,7 +77,8 @@ impl<'a> Watch<'a> {
                 self.agent = None;
                 self.failures = self.failures.saturating_add(1);
                 host.waiting(&failure);
-                host.sleep(patience(self.failures, host.random()));
+                let pause = patience(self.failures, host.random());
+                host.sleep(pause);
             }
         }
     }

@@ -41,7 +41,7 @@ pub fn container(pod: &Pod<'_>, promise: &Promise, facts: &Facts, config: &Confi
             mounts.push(json!({"name": binding.env_volume, "mountPath": format!("{ENV_ROOT}/{}", binding.name)}));
         }
     }
-    container_of(AGENT_CONTAINER, "init", &promise.plan, mounts, &INIT, (pod, promise, facts, config))
+    container_of(AGENT_CONTAINER, "init", &promise.plan, &mounts, &INIT, (pod, promise, facts, config))
 }
 
 /// The native sidecar that follows live bindings, if any serves the pod: started after the agent, ended after the workload.
@@ -53,7 +53,7 @@ pub fn watch(pod: &Pod<'_>, promise: &Promise, facts: &Facts, config: &Config) -
     for binding in promise.served.iter().map(|served| &served.binding).filter(|binding| binding.live) {
         mounts.push(json!({"name": binding.files_volume, "mountPath": files_path(binding)}));
     }
-    let mut container = container_of(WATCH_CONTAINER, "watch", plan, mounts, &WATCH, (pod, promise, facts, config));
+    let mut container = container_of(WATCH_CONTAINER, "watch", plan, &mounts, &WATCH, (pod, promise, facts, config));
     container["restartPolicy"] = json!("Always");
     Some(container)
 }
@@ -62,7 +62,7 @@ fn container_of(
     name: &str,
     command: &str,
     plan: &str,
-    mounts: Vec<Value>,
+    mounts: &[Value],
     size: &Size,
     (pod, promise, facts, config): (&Pod<'_>, &Promise, &Facts, &Config),
 ) -> Value {

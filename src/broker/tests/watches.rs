@@ -20,13 +20,13 @@ const LONG: Duration = Duration::from_secs(30);
 /// Long enough for who asks to begin to wait.
 const MOMENT: Duration = Duration::from_millis(150);
 
-fn asked(known: Value) -> Value {
+fn asked(known: &Value) -> Value {
     json!({"plan": plan(), "known": known})
 }
 
 /// What an agent knows that was told `seen` last and whose files are of `held`.
 fn knowing(seen: &[Revision], held: &[Revision]) -> Value {
-    asked(json!([{"binding": "train", "seen": seen[0].revision, "held": held[0].revision}]))
+    asked(&json!([{"binding": "train", "seen": seen[0].revision, "held": held[0].revision}]))
 }
 
 async fn watch(router: &Router, world: &World, body: &Value) -> Answered {
@@ -35,7 +35,7 @@ async fn watch(router: &Router, world: &World, body: &Value) -> Answered {
 
 /// What a pod is told that knows nothing yet.
 async fn first(router: &Router, world: &World) -> Release {
-    watch(router, world, &asked(json!([]))).await.release()
+    watch(router, world, &asked(&json!([]))).await.release()
 }
 
 /// Binding `train` with another token.
@@ -97,8 +97,8 @@ async fn a_revision_is_the_same_at_every_broker_and_does_not_follow_statuses() {
     let mut granted = encryption_key(&world.document);
     granted["spec"]["grants"].as_array_mut().unwrap().push(json!({"serviceAccount": "other", "operations": ["Open"]}));
     world.keys.put(object(granted));
-    let other = World { audit: tempfile::tempdir().unwrap(), ..world };
-    assert_eq!(first(&other.router(), &other).await.revisions, one);
+    world.audit = tempfile::tempdir().unwrap();
+    assert_eq!(first(&world.router(), &world).await.revisions, one);
 }
 
 #[tokio::test]
@@ -238,9 +238,9 @@ async fn those_who_wait_keep_no_place_from_pods_that_start() {
 async fn whoever_cannot_be_remembered_is_told_to_ask_again_and_one_without_a_token_never_waits() {
     let world = World::new().await;
     let router = world.router();
-    let anonymous = ask(&router, "/v1/watch", "nonsense", &asked(json!([]))).await;
+    let anonymous = ask(&router, "/v1/watch", "nonsense", &asked(&json!([]))).await;
     assert_eq!(anonymous.refusal().reason, "Unauthenticated");
-    let mut later = asked(json!([]));
+    let mut later = asked(&json!([]));
     later["plan"]["version"] = json!(2);
     let unreadable = watch(&router, &world, &later).await.refusal();
     assert!(unreadable.reason == "PlanUnreadable" && unreadable.message.contains("version is 2"), "{unreadable:?}");

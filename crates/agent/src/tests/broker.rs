@@ -85,7 +85,7 @@ impl Broker {
                     if !answered || stream.get_mut().flush().is_err() {
                         break;
                     }
-                    if !keeping || last.windows(17).any(|part| part == b"connection: close") {
+                    if !keeping || last.is_empty() || last.windows(17).any(|part| part == b"connection: close") {
                         stream.get_mut().conn.send_close_notify();
                         let _ = stream.get_mut().flush();
                         break;
