@@ -90,7 +90,7 @@ async fn a_value_that_is_sealed_again_wakes_the_pod_and_a_record_says_that_it_ha
 async fn a_revision_is_the_same_at_every_broker_and_does_not_follow_statuses() {
     let mut world = World::new().await;
     let one = first(&world.router(), &world).await.revisions;
-    let mut written = binding(&world.document);
+    let mut written = serde_json::to_value(&*world.bindings.reader.state()[0]).unwrap();
     written["metadata"]["resourceVersion"] = json!("77");
     written["status"] = json!({"matchingPods": 9});
     world.bindings.put(object(written));
