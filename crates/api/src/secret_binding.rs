@@ -153,7 +153,7 @@ pub struct Deliver {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<Variable>,
-    /// Size limit of each tmpfs, a quantity between `64Ki` and `16Mi`. Absent: `4Mi`. It counts against the pod's memory.
+    /// Size limit of each tmpfs, a quantity between `64Ki` and `16Mi`. Absent: `4Mi`. It counts against the pod's memory. With `update.mode: Live` files may take half of it: both states are there while they are swapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(
         pattern = r"^((6[4-9]|[7-9][0-9]|[1-9][0-9]{2,3}|1[0-5][0-9]{3}|16[0-2][0-9]{2}|163[0-7][0-9]|1638[0-4])Ki|([1-9]|1[0-6])Mi)$"
@@ -208,17 +208,17 @@ pub struct Variable {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Update {
-    /// Absent: `OnRestart`. `Live` replaces the files of running pods; it needs at least one file, and every node's kubelet must be 1.29 or newer. A pod follows the mode that it was created under.
+    /// How.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<UpdateMode>,
 }
 
-/// How a change reaches pods.
+/// How a change reaches pods. Absent: `OnRestart`, a pod has the values of its start. `Live`: files of running pods are replaced, all files of the binding at once, by a native sidecar; it needs at least one file, and every node's kubelet must be 1.29 or newer. Variables are not replaced: they change only when a container starts. What is withdrawn (a deleted binding, a grant, a disabled key) stays in pods that hold it as it was, and is not updated. A pod follows the mode that it was created under. `Restart` comes in a later release and is refused in this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpdateMode {
     /// A pod has the values of its start.
     OnRestart,
-    /// Files are replaced while the pod runs, all files of the binding at once. Variables are not: they change only when a container starts. What is withdrawn (a deleted binding, a grant, a disabled key) stays in pods that hold it as it was, and is not updated.
+    /// Files are replaced while the pod runs.
     Live,
     /// The workload is restarted. Comes in a later release; refused in this one.
     Restart,
