@@ -75,7 +75,7 @@ fn broker() -> Router {
         property: None,
         value: SecretBytes::new(b"benchmark-value".to_vec()),
     };
-    let release = Release { values: vec![value], withdrawn: Vec::new() }.encode().expect("a small release").to_vec();
+    let release = Release { values: vec![value], ..Release::default() }.encode().expect("a small release").to_vec();
     Router::new().route("/v1/release", post(move || async move { ([(CONTENT_TYPE, wire::RELEASE_TYPE)], release) }))
 }
 

@@ -9,6 +9,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use kustody_api::{EncryptionKey, KeyProvider, SecretBinding};
 
+use super::changes::{self, Changes};
 use crate::k8s::cache::Watches;
 
 /// Watch caches; clones share them.
@@ -29,16 +30,20 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// Starts all watches.
+    /// Starts all watches; `changes` hears of everything that may change what a pod is given.
     ///
     /// Requires: `pods, namespaces, serviceaccounts, secretbindings, encryptionkeys, keyproviders: list, watch`.
-    pub fn start(client: &Client, watches: &Watches) -> Self {
+    pub fn start(client: &Client, watches: &Watches, changes: &Changes) -> Self {
         let config = || watcher::Config::default().any_semantic();
         Self {
             pods: watches.start("pods of the broker", Api::all(client.clone()), config(), trim_pod),
-            namespaces: watches.start("namespaces of the broker", Api::all(client.clone()), config(), |namespace: &mut Namespace| {
-                namespace.metadata.annotations = None;
-            }),
+            namespaces: watches.start_telling(
+                "namespaces of the broker",
+                Api::all(client.clone()),
+                config(),
+                |namespace: &mut Namespace| namespace.metadata.annotations = None,
+                changes.teller(changes::of_namespace),
+            ),
             accounts: watches.start(
                 "service accounts of the broker",
                 Api::all(client.clone()),
@@ -48,9 +53,27 @@ impl Caches {
                     (account.secrets, account.image_pull_secrets) = (None, None);
                 },
             ),
-            bindings: watches.start("bindings of the broker", Api::all(client.clone()), config(), |_: &mut SecretBinding| {}),
-            keys: watches.start("keys of the broker", Api::all(client.clone()), config(), |_: &mut EncryptionKey| {}),
-            providers: watches.start("providers of the broker", Api::all(client.clone()), config(), |_: &mut KeyProvider| {}),
+            bindings: watches.start_telling(
+                "bindings of the broker",
+                Api::all(client.clone()),
+                config(),
+                |_: &mut SecretBinding| {},
+                changes.teller(changes::of_spec),
+            ),
+            keys: watches.start_telling(
+                "keys of the broker",
+                Api::all(client.clone()),
+                config(),
+                |_: &mut EncryptionKey| {},
+                changes.teller(changes::of_key),
+            ),
+            providers: watches.start_telling(
+                "providers of the broker",
+                Api::all(client.clone()),
+                config(),
+                |_: &mut KeyProvider| {},
+                changes.teller(changes::of_spec),
+            ),
         }
     }
 

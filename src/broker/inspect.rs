@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kustody_api::SecretBinding;
 use kustody_api::policy::Home;
+use kustody_api::secret_binding::UpdateMode;
 use kustody_core::audit::{Event, Item, Subject};
 use kustody_core::secret::SecretBytes;
 use kustody_core::wire::{InspectAnswer, InspectRequest, Inspected, MAX_RELEASE};
@@ -113,14 +114,17 @@ fn sources(broker: &Broker, binding: &Arc<SecretBinding>, home: Home<'_>) -> Vec
 }
 
 /// Of the file that is one too many; says no size, which is a part of the value.
-const TOO_LARGE: &str = "the files of the binding are larger together than spec.deliver.sizeLimit, or than the 1 MiB that one pod is given";
+const TOO_LARGE: &str = "the files of the binding are larger together than spec.deliver.sizeLimit (than half of it with update.mode Live), or than the 1 MiB that one pod is given";
 
-/// How large the files may be together: a tmpfs of the binding's size limit, some of which its directories take.
+/// How large the files may be together: a tmpfs of the binding's size limit, some of which its directories take; of live files
+/// both states are there while they are swapped.
 fn limit(binding: &SecretBinding) -> usize {
     let text = binding.spec.deliver.size_limit.as_deref().unwrap_or("4Mi");
     let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<usize>().ok());
     let bytes = number("Ki").map(|n| n << 10).or_else(|| number("Mi").map(|n| n << 20)).unwrap_or(0);
-    (bytes - bytes / 8).min(MAX_RELEASE)
+    let live = binding.spec.update.as_ref().is_some_and(|update| update.mode == Some(UpdateMode::Live));
+    let states = if live { 2 } else { 1 };
+    ((bytes - bytes / 8) / states).min(MAX_RELEASE)
 }
 
 /// Whether each variable fits an environment file, and each property is there.

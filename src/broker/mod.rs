@@ -19,6 +19,7 @@ use crate::runtime::server;
 pub mod authenticate;
 pub mod authorize;
 pub mod caches;
+pub mod changes;
 pub mod cluster;
 pub mod inspect;
 pub mod limits;
@@ -26,14 +27,18 @@ pub mod metrics;
 pub mod open;
 pub mod refusal;
 pub mod release;
+pub mod reports;
 mod reseal;
+pub mod revision;
 pub mod routes;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod token;
+pub mod watch;
 
 use authenticate::Authenticator;
 use caches::Caches;
+use changes::Changes;
 
 /// Why the broker cannot start.
 #[derive(Debug, Error)]
@@ -62,6 +67,7 @@ pub struct Broker {
     authenticator: Authenticator,
     opener: open::Opener,
     limits: limits::Limits,
+    watch: watch::Watch,
     log: Log,
     counts: metrics::Counts,
     clock: Arc<dyn Clock>,
@@ -78,7 +84,8 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
         tokio::task::spawn_blocking(move || Log::open(&directory, &process)).await??
     };
     let watches = Watches { readiness: process.readiness.clone(), tasks: process.tasks.clone(), stop: process.stop.clone() };
-    let caches = Caches::start(&client, &watches);
+    let changes = Changes::default();
+    let caches = Caches::start(&client, &watches, &changes);
     let followed = certificate::follow(client.clone(), &config.namespace, &config.broker_secret(), process);
     let connect = Arc::new(Providers::new(client.clone(), &config.namespace, Arc::clone(&process.clock)));
     let counts = metrics::Counts::new(&process.metrics);
@@ -86,6 +93,7 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
         authenticator: Authenticator::new(caches.clone(), Arc::new(cluster::Live(client)), Arc::clone(&process.clock), authenticate::STALE),
         opener: open::Opener::new(connect, counts.clone()),
         limits: limits::Limits::default(),
+        watch: watch::Watch::new(changes, &process.metrics, process.stop.clone()),
         clock: Arc::clone(&process.clock),
         config,
         caches,

@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
+use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kustody_api::policy::Home;
 use kustody_core::audit::{Draft, Event, Item, Subject};
 use kustody_core::property;
+use kustody_core::wire::watch::{Revision, WITH_REVISIONS};
 use kustody_core::wire::{Plan, Release, ReleasedValue, Withdrawn};
+use serde::de::DeserializeOwned;
 
-use super::Broker;
 use super::authorize::{self, Allowed, Decision, Facts};
 use super::open::Failure;
 use super::refusal::Refused;
 use super::token::Identity;
+use super::{Broker, revision};
 
 /// The largest plan.
 pub const MAX_PLAN: usize = 256 * 1024;
@@ -33,7 +36,7 @@ pub struct Answer {
 }
 
 /// An answer and what its record will say.
-struct Prepared {
+pub(super) struct Prepared {
     answer: Answer,
     items: Vec<Item>,
     withdrawn: Vec<Withdrawn>,
@@ -43,28 +46,48 @@ struct Prepared {
 pub async fn release(broker: &Broker, headers: &HeaderMap, body: Body, correlation_id: &str) -> Result<Answer, Refused> {
     let (identity, token) = broker.authenticator.token(headers).await?;
     broker.limits.count(&identity.subject.pod_uid).await?;
-    let subject = Some(identity.subject.clone());
-    match prepare(broker, &identity, token, body).await {
+    let prepared = prepare(broker, &identity, (headers, token), body).await;
+    recorded(broker, &identity.subject, prepared, correlation_id).await
+}
+
+/// The answer, or why there is none, once the record of it is on disk.
+pub(super) async fn recorded(
+    broker: &Broker,
+    subject: &Subject,
+    prepared: Result<Prepared, Refused>,
+    correlation_id: &str,
+) -> Result<Answer, Refused> {
+    match prepared {
         Ok(Prepared { answer, items, withdrawn }) => {
             let event = if answer.outcome == "withdrawn" { Event::Refusal } else { Event::Release };
             let reasons = withdrawn.iter().map(|Withdrawn { binding, item, reason }| format!("{binding}/{item}: {reason}"));
-            broker.record(broker.draft(event, subject, items, reasons, correlation_id)).await?;
+            broker.record(broker.draft(event, Some(subject.clone()), items, reasons, correlation_id)).await?;
             Ok(answer)
         }
         Err(refused) => {
             let reasons = std::iter::once(format!("{}: {}", refused.reason, refused.message));
-            broker.record(broker.draft(Event::Refusal, subject, Vec::new(), reasons, correlation_id)).await?;
+            broker.record(broker.draft(Event::Refusal, Some(subject.clone()), Vec::new(), reasons, correlation_id)).await?;
             Err(refused)
         }
     }
 }
 
 /// Everything but the record: the answer stays here until that is on disk.
-async fn prepare(broker: &Broker, identity: &Identity, token: &str, body: Body) -> Result<Prepared, Refused> {
+async fn prepare(broker: &Broker, identity: &Identity, (headers, token): (&HeaderMap, &str), body: Body) -> Result<Prepared, Refused> {
     broker.authenticator.alive(identity, token).await?;
-    let plan = read_plan(body).await?;
-    let Decision { allowed, withdrawn } = decide(broker, &plan, &identity.subject)?;
-    let mut release = Release { values: Vec::new(), withdrawn };
+    let plan: Plan = parsed(&received(body).await?)?;
+    checked(&plan)?;
+    let decision = decide(broker, &plan, &identity.subject)?;
+    // An agent of an earlier release does not read them.
+    let wanted = headers.get(ACCEPT).is_some_and(|accept| accept == WITH_REVISIONS);
+    let revisions = if wanted { revision::of(&plan, &decision) } else { Vec::new() };
+    opened(broker, decision, revisions).await
+}
+
+/// Opens what was decided upon.
+pub(super) async fn opened(broker: &Broker, decision: Decision, revisions: Vec<Revision>) -> Result<Prepared, Refused> {
+    let Decision { allowed, withdrawn } = decision;
+    let mut release = Release { values: Vec::new(), withdrawn, revisions };
     let mut items = Vec::new();
     for allowed in &allowed {
         if give(broker, allowed, &mut release).await? {
@@ -117,25 +140,37 @@ impl Broker {
     }
 }
 
-async fn read_plan(body: Body) -> Result<Plan, Refused> {
-    let unreadable =
-        |rule: String| Refused::denied(StatusCode::BAD_REQUEST, "PlanUnreadable", format!("the plan: {rule}; recreate the pod"));
+fn unreadable(rule: impl std::fmt::Display) -> Refused {
+    Refused::denied(StatusCode::BAD_REQUEST, "PlanUnreadable", format!("the plan: {rule}; recreate the pod"))
+}
+
+/// The bytes of a request that holds a plan.
+pub(super) async fn received(body: Body) -> Result<Bytes, Refused> {
     // One place of the broker is held meanwhile: a pod that sends slowly must not keep it from the others.
-    let whole = || unreadable(format!("it has at most {MAX_PLAN} bytes and arrives within {} s", ARRIVES.as_secs()));
-    let bytes = tokio::time::timeout(ARRIVES, to_bytes(body, MAX_PLAN)).await.map_err(|_| whole())?.map_err(|_| whole())?;
-    let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| unreadable(format!("it cannot be read: {error}")))?;
+    let whole = || unreadable(format_args!("it has at most {MAX_PLAN} bytes and arrives within {} s", ARRIVES.as_secs()));
+    tokio::time::timeout(ARRIVES, to_bytes(body, MAX_PLAN)).await.map_err(|_| whole())?.map_err(|_| whole())
+}
+
+/// The request in them.
+pub(super) fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(bytes).map_err(|error| unreadable(format_args!("it cannot be read: {error}")))
+}
+
+/// Whether the plan is one that can be decided about.
+pub(super) fn checked(plan: &Plan) -> Result<(), Refused> {
     if plan.version != 1 {
-        return Err(unreadable(format!("its version is {}, and this broker reads version 1", plan.version)));
+        return Err(unreadable(format_args!("its version is {}, and this broker reads version 1", plan.version)));
     }
     let mut names: Vec<&str> = plan.bindings.iter().map(|binding| binding.name.as_str()).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(unreadable("it names a binding twice".to_owned()));
+        return Err(unreadable("it names a binding twice"));
     }
-    Ok(plan)
+    Ok(())
 }
 
-fn decide(broker: &Broker, plan: &Plan, subject: &Subject) -> Result<Decision, Refused> {
+/// What of the plan may be given to the pod at this moment.
+pub(super) fn decide(broker: &Broker, plan: &Plan, subject: &Subject) -> Result<Decision, Refused> {
     let namespace = subject.namespace.as_str();
     let Some(home) = broker.caches.namespaces.get(&ObjectRef::new(namespace)) else {
         return Err(Refused::later("CacheBehind", format!("the broker does not know namespace {namespace} yet; try again")));

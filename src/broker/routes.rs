@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Broker;
 use super::open::SWEEP;
 use super::refusal::Refused;
-use super::{inspect, release};
+use super::{inspect, release, watch};
 use crate::runtime::process::Process;
 
 /// How long one request may take: less than an agent waits, so that it hears the cause.
@@ -25,10 +25,11 @@ const TIMEOUT: Duration = Duration::from_secs(12);
 /// Wait between attempts to fetch the signing keys for the first time.
 const FETCH_AGAIN: Duration = Duration::from_secs(1);
 
-/// `/v1/release`, `/v1/inspect` and `/healthz`.
+/// `/v1/release`, `/v1/watch`, `/v1/inspect` and `/healthz`.
 pub fn router(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/v1/release", post(serve_release))
+        .route("/v1/watch", post(watch::serve))
         .route("/v1/inspect", post(serve_inspect))
         .route("/healthz", get(|| async { "ok" }))
         .with_state(broker)
@@ -48,6 +49,7 @@ pub fn keep(broker: &Arc<Broker>, process: &Process) {
                     Err(_) => tracing::warn!("the API server does not answer with the signing keys of service accounts, retrying"),
                 }
                 broker.opener.sweep().await;
+                broker.watch.sweep().await;
                 drop(broker);
                 tokio::time::sleep(if waiting.is_some() { FETCH_AGAIN } else { SWEEP }).await;
             }
@@ -78,18 +80,25 @@ async fn serve_inspect(State(broker): State<Arc<Broker>>, request: Request) -> R
 }
 
 /// Refuses what is too much, too slow, or too early.
-async fn bounded<T>(broker: &Broker, answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+pub(super) async fn bounded<T>(broker: &Broker, answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
     let _place = broker.limits.enter()?;
     if !broker.caches.filled() {
         return Err(Refused::later("CacheBehind", "the broker is starting and does not know the cluster yet; try again"));
     }
-    match tokio::time::timeout(TIMEOUT, answer).await {
+    timely(answer).await
+}
+
+/// Refuses what is too slow.
+pub(super) async fn timely<T>(answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+    // On the heap: whoever waits for a change carries none of it meanwhile.
+    match tokio::time::timeout(TIMEOUT, Box::pin(answer)).await {
         Ok(answer) => answer,
         Err(_) => Err(Refused::later("Timeout", format!("the broker had no answer within {} s; try again", TIMEOUT.as_secs()))),
     }
 }
 
-async fn finish<T>(
+/// Logs and counts an answer. The time of it is that of `answer` alone.
+pub(super) async fn finish<T>(
     broker: &Broker,
     route: &'static str,
     correlation_id: &str,
@@ -102,7 +111,12 @@ async fn finish<T>(
     let (mut response, outcome) = match answer {
         Ok(answer) => {
             let (response, outcome) = respond(answer);
-            tracing::info!(route, correlation_id, outcome, seconds, "answered");
+            if outcome == "unchanged" {
+                // Once a minute for every pod that waits.
+                tracing::debug!(route, correlation_id, outcome, "answered");
+            } else {
+                tracing::info!(route, correlation_id, outcome, seconds, "answered");
+            }
             (response, outcome)
         }
         Err(refused) => {
@@ -117,7 +131,7 @@ async fn finish<T>(
 }
 
 /// Finds the record of an answer; random, so that it says nothing else.
-fn correlation_id() -> String {
+pub(super) fn correlation_id() -> String {
     let mut bytes = [0; 8];
     // Only finds records: without randomness it finds nothing, and protects nothing.
     let _ = aws_lc_rs::rand::fill(&mut bytes);

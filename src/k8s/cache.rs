@@ -31,6 +31,22 @@ impl Watches {
         K: kube::Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
         K::DynamicType: Default + Eq + Hash + Clone + Send + Sync + Unpin,
     {
+        self.start_telling(name, api, config, trim, |_| {})
+    }
+
+    /// The same; `tell` hears of each event after the store has it.
+    pub fn start_telling<K>(
+        &self,
+        name: &'static str,
+        api: Api<K>,
+        config: watcher::Config,
+        trim: fn(&mut K),
+        mut tell: impl FnMut(&watcher::Event<K>) + Send + 'static,
+    ) -> Store<K>
+    where
+        K: kube::Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Send + Sync + Unpin,
+    {
         let (reader, writer) = reflector::store();
         let stream = watcher(api, config)
             .default_backoff()
@@ -41,7 +57,12 @@ impl Watches {
             .reflect(writer)
             .map_err(move |error| tracing::warn!(%error, watch = name, "watch failed, retrying"))
             .take_until(self.stop.clone().cancelled_owned());
-        self.tasks.spawn(stream.for_each(|_| async {}));
+        self.tasks.spawn(stream.for_each(move |event| {
+            if let Ok(event) = &event {
+                tell(event);
+            }
+            futures::future::ready(())
+        }));
         let (token, filled) = (self.readiness.register(name), reader.clone());
         self.tasks.spawn(async move {
             if filled.wait_until_ready().await.is_ok() {

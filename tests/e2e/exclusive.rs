@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::harness::canary::canary;
 use crate::harness::home::Home;
 use crate::harness::{SYSTEM, apply, eventually, get, kubectl, objects, run, setting};
+use crate::live;
 
 /// Scales a role, and back when it goes.
 struct Scaled {
@@ -76,6 +77,26 @@ fn a_pod_waits_for_a_broker_that_is_stopped_and_goes_on_when_it_is_back() {
     });
     drop(back);
     assert_eq!(home.pod("train")["status"]["phase"], "Succeeded");
+}
+
+#[test]
+fn a_broker_that_was_away_neither_ends_the_live_sidecar_nor_restarts_its_pod() {
+    let home = Home::new("livebroker");
+    let new = canary();
+    home.key();
+    live::bind(&home, &canary());
+    apply(&objects::pod(&home.name, "train", live::RUN)).good();
+    live::running(&home, "train");
+    let back = Scaled::to_none("statefulset/kustody-broker", "1");
+    eventually("the sidecar to miss the broker", || {
+        let log = home.logs("train", "kustody-watch");
+        if log.contains("\"waiting\"") { Ok(()) } else { Err(log) }
+    });
+    live::assert_undisturbed(&home, "train");
+    drop(back);
+    live::bind(&home, &new);
+    live::arrives(&home, "train", &new);
+    live::assert_undisturbed(&home, "train");
 }
 
 #[test]

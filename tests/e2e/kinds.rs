@@ -18,7 +18,7 @@ fn what_a_later_release_brings_is_refused_with_a_message_that_says_so() {
         ("key", json!({"spec": {"rotation": {"every": "90 days"}}}), "spec.rotation.every"),
         ("key", json!({"spec": {"rotation": {"window": {"start": "02:00", "duration": "3h"}}}}), "add every or schedule"),
         ("key", json!({"spec": {"deletionPolicy": "Delete"}}), "only Retain is available in this release"),
-        ("binding", json!({"spec": {"update": {"mode": "Live"}}}), "only OnRestart is available in this release"),
+        ("binding", json!({"spec": {"update": {"mode": "Restart"}}}), "spec.update.mode: Restart comes in a later release"),
         (
             "binding",
             json!({"spec": {"secrets": [{"name": "token", "store": {"provider": "local", "id": "a"}}]}}),
@@ -44,6 +44,15 @@ fn what_a_later_release_brings_is_refused_with_a_message_that_says_so() {
         let said = refusal(&object);
         assert!(said.contains(message), "{change}: {said}");
     }
+}
+
+#[test]
+fn a_live_binding_without_a_file_is_refused_because_variables_do_not_change_in_a_running_pod() {
+    let mut binding = objects::binding("default", "b", "AgEB");
+    binding["spec"]["update"] = json!({"mode": "Live"});
+    binding["spec"]["deliver"]["files"] = json!([]);
+    let said = refusal(&binding);
+    assert!(said.contains("variables change only when a container starts"), "{said}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod install;
 mod keys;
 mod kinds;
 mod lifecycle;
+mod live;
 mod order;
 mod tenancy;
 mod workloads;

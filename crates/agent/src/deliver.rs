@@ -1,7 +1,8 @@
 //! Puts a release where the plan says: everything is written aside first, then swapped in.
 //!
 //! A binding's directory looks as the kubelet's own: `..data` points to a hidden directory with the files, and each visible
-//! name points into `..data`, so that renaming one link replaces all files at once.
+//! name points into `..data`, so that renaming one link replaces all files at once. The hidden directory is called
+//! `..<revision>-<random>` when the broker said of which revision the files are: what is held and its name change together.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use kustody_core::envfile;
 use kustody_core::secret::SecretBytes;
-use kustody_core::wire::{ENV_FILE, Plan, PlannedBinding, Release, ReleasedValue, Withdrawn};
+use kustody_core::wire::watch::is_revision;
+use kustody_core::wire::{ENV_FILE, Plan, PlannedBinding, PlannedFile, Release, ReleasedValue, Withdrawn};
 
 use crate::failure::Failure;
 use crate::options::Options;
@@ -37,33 +39,87 @@ pub struct Delivered {
     pub variables: usize,
 }
 
+/// What of a binding changed in a running pod.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refreshed {
+    /// Files that were given anew; 0 when nothing was swapped.
+    pub(crate) files: usize,
+    /// Whether every file of the binding is now of the release's revision.
+    pub(crate) complete: bool,
+    /// What was not given. Its files are as they were.
+    pub(crate) withdrawn: Vec<Withdrawn>,
+}
+
 /// Delivers all of `plan` or nothing. What `release` holds beyond the plan is ignored.
 pub(crate) fn deliver(options: &Options, plan: &Plan, release: &Release) -> Result<Delivered, Failure> {
-    let missing = missing(plan, release);
+    let missing: Vec<_> = plan.bindings.iter().flat_map(|binding| missing(binding, release)).collect();
     if !missing.is_empty() {
         return Err(Failure::Withdrawn(missing));
     }
-    let mut staged = Vec::new();
-    let outcome = plan.bindings.iter().try_for_each(|binding| stage(options, binding, release, &mut staged));
-    if let Err(failure) = outcome.and_then(|()| staged.iter().try_for_each(Staged::swap_in)) {
-        staged.iter().for_each(Staged::discard);
-        return Err(failure);
-    }
+    all_or_nothing(|staged| {
+        plan.bindings.iter().try_for_each(|binding| stage(options, binding, release, revision(release, &binding.name), staged))
+    })?;
     let count = |of: fn(&PlannedBinding) -> usize| plan.bindings.iter().map(of).sum();
     Ok(Delivered { bindings: plan.bindings.len(), files: count(|b| b.files.len()), variables: count(|b| b.env.len()) })
 }
 
-/// What the plan names and the release does not give, with the broker's reason if it has one.
-fn missing(plan: &Plan, release: &Release) -> Vec<Withdrawn> {
-    let mut missing = Vec::new();
-    for binding in &plan.bindings {
-        let said = |w: &&Withdrawn| w.binding == binding.name && (w.item.is_empty() || wanted(binding).any(|(secret, _)| secret == w.item));
-        missing.extend(release.withdrawn.iter().filter(said).cloned());
-        for (secret, property) in wanted(binding) {
-            let known = |w: &Withdrawn| w.binding == binding.name && (w.item.is_empty() || w.item == secret);
-            if value(release, &binding.name, secret, property).is_none() && !missing.iter().any(known) {
-                missing.push(absent(binding, secret, property));
-            }
+/// Replaces the files of one binding of a running pod, all at once; those of what `release` does not give stay as they are.
+///
+/// Guarantees: writes files alone. What is wanted of `binding` must hold no variables: an environment file is written once for
+/// each start of a container, never while one may be reading it.
+pub(crate) fn refresh(options: &Options, binding: &PlannedBinding, release: &mut Release) -> Result<Refreshed, Failure> {
+    let given = |file: &&PlannedFile| value(release, &binding.name, &file.secret, file.property.as_deref()).is_some();
+    let files = binding.files.iter().filter(given).count();
+    let (complete, withdrawn) = (files == binding.files.len(), missing(binding, release));
+    if files > 0 {
+        let of = if complete { revision(release, &binding.name).map(str::to_owned) } else { held(options, binding) };
+        keep(options, binding, release)?;
+        all_or_nothing(|staged| stage(options, binding, release, of.as_deref(), staged))?;
+    }
+    Ok(Refreshed { files, complete, withdrawn })
+}
+
+/// The revision that the files of the binding are of.
+pub(crate) fn held(options: &Options, binding: &PlannedBinding) -> Option<String> {
+    let hidden = fs::read_link(options.files.join(&binding.name).join(DATA)).ok()?;
+    let (revision, _) = hidden.to_str()?.strip_prefix("..")?.split_once('-')?;
+    is_revision(revision).then(|| revision.to_owned())
+}
+
+/// The revision of the binding in this release.
+pub(crate) fn revision<'a>(release: &'a Release, binding: &str) -> Option<&'a str> {
+    let found = release.revisions.iter().find(|revision| revision.binding == binding);
+    found.map(|found| found.revision.as_str()).filter(|text| is_revision(text))
+}
+
+/// Adds to `release` what files of the binding hold that it does not give.
+fn keep(options: &Options, binding: &PlannedBinding, release: &mut Release) -> Result<(), Failure> {
+    for file in &binding.files {
+        if value(release, &binding.name, &file.secret, file.property.as_deref()).is_none() {
+            let path = options.files.join(&binding.name).join(&file.path);
+            let value = SecretBytes::new(fs::read(&path).map_err(failed("read", &path))?);
+            let (binding, secret, property) = (binding.name.clone(), file.secret.clone(), file.property.clone());
+            release.values.push(ReleasedValue { binding, secret, property, value });
+        }
+    }
+    Ok(())
+}
+
+/// Swaps in what `stage` wrote aside, or takes it away again.
+fn all_or_nothing<'a>(stage: impl FnOnce(&mut Vec<Staged<'a>>) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut staged = Vec::new();
+    let outcome = stage(&mut staged);
+    outcome.and_then(|()| staged.iter().try_for_each(Staged::swap_in)).inspect_err(|_| staged.iter().for_each(Staged::discard))
+}
+
+/// What the binding's part of the plan names and the release does not give, with the broker's reason if it has one.
+fn missing(binding: &PlannedBinding, release: &Release) -> Vec<Withdrawn> {
+    let said = |w: &&Withdrawn| w.binding == binding.name && (w.item.is_empty() || wanted(binding).any(|(secret, _)| secret == w.item));
+    let mut missing: Vec<_> = release.withdrawn.iter().filter(said).cloned().collect();
+    for (secret, property) in wanted(binding) {
+        let known = |w: &Withdrawn| w.item.is_empty() || w.item == secret;
+        if value(release, &binding.name, secret, property).is_none() && !missing.iter().any(known) {
+            missing.push(absent(binding, secret, property));
         }
     }
     missing
@@ -94,14 +150,22 @@ enum Staged<'a> {
     Env { volume: PathBuf },
 }
 
-fn stage<'a>(options: &Options, binding: &'a PlannedBinding, release: &Release, staged: &mut Vec<Staged<'a>>) -> Result<(), Failure> {
+fn stage<'a>(
+    options: &Options,
+    binding: &'a PlannedBinding,
+    release: &Release,
+    revision: Option<&str>,
+    staged: &mut Vec<Staged<'a>>,
+) -> Result<(), Failure> {
     let find = |secret: &str, property: Option<&str>| {
         value(release, &binding.name, secret, property).ok_or_else(|| Failure::Withdrawn(vec![absent(binding, secret, property)]))
     };
     if !binding.files.is_empty() {
         let volume = options.files.join(&binding.name);
         sweep(&volume)?;
-        let hidden = format!("..{:016x}", RandomState::new().build_hasher().finish());
+        // Never the name of the one in force, whatever ran before.
+        let random = RandomState::new().build_hasher().finish();
+        let hidden = revision.map_or_else(|| format!("..{random:016x}"), |revision| format!("..{revision}-{random:016x}"));
         let directory = volume.join(&hidden);
         let names = binding.files.iter().map(|file| file.path.split('/').next().unwrap_or_default()).collect();
         staged.push(Staged::Files { volume, hidden, names });

@@ -1,4 +1,5 @@
 //! The fetcher that is copied into every pod: asks the broker for what the plan promises and delivers all of it or nothing.
+//! Beside a running pod it follows what changes ([`Watch`]).
 //!
 //! No async runtime, no Kubernetes client, no environment and no clock of its own: `main.rs` hands them in.
 
@@ -8,11 +9,14 @@ mod options;
 mod plan;
 mod release;
 pub mod retry;
+pub mod signal;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 pub use deliver::Delivered;
 pub use options::Options;
+pub use watch::Watch;
 
 use failure::GivenUp;
 use retry::Host;

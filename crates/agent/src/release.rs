@@ -1,4 +1,4 @@
-//! Asks the broker once: one connection, one request, one answer.
+//! Asks the broker: a token that is read anew, one request, one answer.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kustody_core::wire::watch::WITH_REVISIONS;
 use kustody_core::wire::{BROKER_NAME, MAX_RELEASE, RELEASE_TYPE, Refusal, Release};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -29,12 +30,17 @@ const MAX_SMALL: u64 = 16 * 1024;
 ///
 /// Each call makes a new connection, so that a retry may reach another replica.
 pub(crate) fn fetch(options: &Options, limit: Duration) -> Result<Release, Failure> {
+    let response = post(&agent(options, limit, 0), options, "/v1/release", options.plan.as_bytes())?;
+    if response.status() == 200 { release(options, response) } else { Err(refusal(options, response)) }
+}
+
+/// Sends `body`; answers with whatever status.
+pub(crate) fn post(agent: &Agent, options: &Options, path: &str, body: &[u8]) -> Result<Response<Body>, Failure> {
     let token = token(&options.token)?;
     let bearer = Zeroizing::new(format!("Bearer {}", token.trim_end()));
-    let url = format!("https://{BROKER_NAME}:{}/v1/release", options.broker.port());
-    let request = agent(options, limit).post(url).header("authorization", bearer.as_str()).content_type("application/json");
-    let response = request.send(options.plan.as_bytes()).map_err(|cause| unreachable(options, &cause))?;
-    if response.status() == 200 { release(options, response) } else { Err(refusal(options, response)) }
+    let url = format!("https://{BROKER_NAME}:{}{path}", options.broker.port());
+    let request = agent.post(url).header("authorization", bearer.as_str()).header("accept", WITH_REVISIONS);
+    request.content_type("application/json").send(body).map_err(|cause| unreachable(options, &cause))
 }
 
 /// Read anew at each attempt: the kubelet may not have written it yet, or may have renewed it.
@@ -49,7 +55,8 @@ fn token(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(token)
 }
 
-fn agent(options: &Options, limit: Duration) -> Agent {
+/// A client whose calls take at most `limit`, and which keeps so many connections for the next call.
+pub(crate) fn agent(options: &Options, limit: Duration, kept: usize) -> Agent {
     let authorities = options.authorities.iter().map(|der| Certificate::from_der(der).to_owned());
     let tls = TlsConfig::builder().root_certs(RootCerts::from(authorities)).unversioned_rustls_crypto_provider(Arc::new(cryptography()));
     let config = Agent::config_builder()
@@ -60,7 +67,7 @@ fn agent(options: &Options, limit: Duration) -> Agent {
         .max_redirects(0)
         .http_status_as_error(false)
         .timeout_global(Some(limit))
-        .max_idle_connections(0)
+        .max_idle_connections(kept)
         .input_buffer_size(BUFFER)
         .output_buffer_size(BUFFER)
         .max_response_header_size(BUFFER)
@@ -88,7 +95,8 @@ impl Resolver for At {
     }
 }
 
-fn release(options: &Options, mut response: Response<Body>) -> Result<Release, Failure> {
+/// The release of an answer of status 200.
+pub(crate) fn release(options: &Options, mut response: Response<Body>) -> Result<Release, Failure> {
     let unusable = |rule: &str| Failure::Answer { broker: options.broker.to_string(), rule: rule.to_owned() };
     if response.body().mime_type() != Some(RELEASE_TYPE) {
         return Err(unusable("it is not of the release's content type"));
@@ -104,7 +112,8 @@ fn release(options: &Options, mut response: Response<Body>) -> Result<Release, F
     Release::decode(&bytes).map_err(|error| unusable(&error.to_string()))
 }
 
-fn refusal(options: &Options, mut response: Response<Body>) -> Failure {
+/// Why an answer of another status is none.
+pub(crate) fn refusal(options: &Options, mut response: Response<Body>) -> Failure {
     let status = response.status().as_u16();
     let mut text = Vec::new();
     let read = response.body_mut().with_config().reader().take(MAX_SMALL).read_to_end(&mut text);

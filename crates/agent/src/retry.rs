@@ -8,6 +8,9 @@ use crate::failure::{Failure, GivenUp};
 const FIRST: Duration = Duration::from_millis(200);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(5);
+/// The same of a pod that has its secrets already and waits for changes: all pods of a cluster lose their broker at once.
+const FIRST_OF_WATCH: Duration = Duration::from_secs(1);
+const LONGEST_OF_WATCH: Duration = Duration::from_mins(1);
 /// What one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(15);
 /// What one attempt gets at least: with less its own timeout would hide the cause that the attempts before it met.
@@ -47,7 +50,16 @@ pub fn until<T>(deadline: Duration, host: &mut impl Host, mut attempt: impl FnMu
 
 /// How long to wait after that many attempts: between half and all of 0.2 s, 0.4 s, … 5 s, so that pods of a gang drift apart.
 pub fn pause(attempts: u32, random: u64) -> Duration {
-    let whole = FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(8)).min(LONGEST);
+    spread(FIRST, LONGEST, attempts, random)
+}
+
+/// How long a pod that has its secrets waits after that many failures: between half and all of 1 s, 2 s, … 1 min.
+pub fn patience(failures: u32, random: u64) -> Duration {
+    spread(FIRST_OF_WATCH, LONGEST_OF_WATCH, failures, random)
+}
+
+fn spread(first: Duration, longest: Duration, attempts: u32, random: u64) -> Duration {
+    let whole = first.saturating_mul(1 << attempts.saturating_sub(1).min(8)).min(longest);
     let half = whole / 2;
     // The remainder's bias is far below what a pause needs.
     half + half.mul_f64(f64::from(u16::try_from(random % 1000).unwrap_or(0)) / 1000.0)
@@ -57,7 +69,7 @@ pub fn pause(attempts: u32, random: u64) -> Duration {
 mod tests {
     use std::time::Duration;
 
-    use super::{Host, pause, until};
+    use super::{Host, patience, pause, until};
     use crate::failure::Failure;
 
     /// Sleeps far longer than it was asked to, as a machine does that was suspended.
@@ -96,5 +108,6 @@ mod tests {
         assert_eq!([1, 2, 3, 4, 5, 6, 7, 90].map(|n| millis(n, 0)), [100, 200, 400, 800, 1600, 2500, 2500, 2500]);
         assert_eq!(millis(1, 500), 150);
         assert!(pause(u32::MAX, u64::MAX) <= Duration::from_secs(5));
+        assert_eq!([1, 2, 6, 7, 90].map(|n| patience(n, 0).as_millis()), [500, 1000, 16_000, 30_000, 30_000]);
     }
 }

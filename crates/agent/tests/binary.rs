@@ -1,6 +1,7 @@
 //! The program as the kubelet starts it.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 fn agent(arguments: &[&str]) -> Output {
     let output = Command::new(env!("CARGO_BIN_EXE_kustody-agent")).args(arguments).env_clear().output();
@@ -18,7 +19,7 @@ fn version_and_help_are_printed() {
 
 #[test]
 fn an_unknown_argument_is_an_error_of_usage() {
-    for arguments in [&["--frobnicate"][..], &["watch"], &[], &["init", "init"]] {
+    for arguments in [&["--frobnicate"][..], &["serve"], &[], &["init", "init"], &["watch", "init"]] {
         assert_eq!(agent(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
@@ -34,4 +35,15 @@ fn a_malformed_environment_fails_at_once_with_a_termination_message() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(stderr.lines().count(), 1);
     assert!(stderr.contains("KUSTODY_PLAN"));
+}
+
+#[test]
+fn a_watch_that_has_nothing_to_do_waits_and_ends_with_success_as_soon_as_it_is_told() {
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_kustody-agent")).arg("watch").env_clear().stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    // The variables are missing: it says so and goes on, for the pod's sake.
+    BufReader::new(watch.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("KUSTODY_PLAN") && watch.try_wait().unwrap().is_none(), "{line}");
+    assert!(Command::new("kill").args(["-TERM", &watch.id().to_string()]).status().unwrap().success());
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
 }

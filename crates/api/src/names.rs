@@ -12,6 +12,8 @@ pub const RESEAL_ANNOTATION: &str = "kustody.dev/reseal-requested";
 pub const REFRESH_ANNOTATION: &str = "kustody.dev/refresh-requested";
 /// Name of the init container that fetches.
 pub const AGENT_CONTAINER: &str = "kustody-agent";
+/// Name of the native sidecar that follows changes.
+pub const WATCH_CONTAINER: &str = "kustody-watch";
 /// Name of the volume that holds the agent's own token.
 pub const TOKEN_VOLUME: &str = "kustody-token";
 /// Prefix of a volume of files; what follows identifies the binding.

@@ -25,8 +25,10 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
-    validation = Rule::new("!has(self.update) || !has(self.update.mode) || self.update.mode == 'OnRestart'")
-        .message("spec.update.mode: only OnRestart is available in this release; restart the workload to deliver a changed value"),
+    validation = Rule::new("!has(self.update) || !has(self.update.mode) || self.update.mode != 'Restart'")
+        .message("spec.update.mode: Restart comes in a later release; use Live for files, or OnRestart and restart the workload to deliver a changed value"),
+    validation = Rule::new("!has(self.update) || !has(self.update.mode) || self.update.mode != 'Live' || (has(self.deliver.files) && self.deliver.files.size() > 0)")
+        .message("spec.update.mode: Live replaces files, and spec.deliver names none: variables change only when a container starts; deliver a file, or use OnRestart"),
     validation = Rule::new("!has(self.deliver.files) || self.deliver.files.all(f, self.secrets.exists(s, s.name == f.secret))")
         .message("spec.deliver.files[].secret must be the name of an entry of spec.secrets"),
     validation = Rule::new("!has(self.deliver.env) || self.deliver.env.all(e, self.secrets.exists(s, s.name == e.secret))")
@@ -151,7 +153,7 @@ pub struct Deliver {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<Variable>,
-    /// Size limit of each tmpfs, a quantity between `64Ki` and `16Mi`. Absent: `4Mi`. It counts against the pod's memory.
+    /// Size limit of each tmpfs, a quantity between `64Ki` and `16Mi`. Absent: `4Mi`. It counts against the pod's memory. With `update.mode: Live` files may take half of it: both states are there while they are swapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(
         pattern = r"^((6[4-9]|[7-9][0-9]|[1-9][0-9]{2,3}|1[0-5][0-9]{3}|16[0-2][0-9]{2}|163[0-7][0-9]|1638[0-4])Ki|([1-9]|1[0-6])Mi)$"
@@ -206,19 +208,19 @@ pub struct Variable {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Update {
-    /// Absent: `OnRestart`. Only `OnRestart` in this release.
+    /// How.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<UpdateMode>,
 }
 
-/// How a change reaches pods.
+/// How a change reaches pods. Absent: `OnRestart`, a pod has the values of its start. `Live`: files of running pods are replaced, all files of the binding at once, by a native sidecar; it needs at least one file, and every node's kubelet must be 1.29 or newer. Variables are not replaced: they change only when a container starts. What is withdrawn (a deleted binding, a grant, a disabled key) stays in pods that hold it as it was, and is not updated. A pod follows the mode that it was created under. `Restart` comes in a later release and is refused in this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpdateMode {
     /// A pod has the values of its start.
     OnRestart,
-    /// Files are swapped while the pod runs. Refused in this release.
+    /// Files are replaced while the pod runs.
     Live,
-    /// The workload is restarted. Refused in this release.
+    /// The workload is restarted. Comes in a later release; refused in this one.
     Restart,
 }
 

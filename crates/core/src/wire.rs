@@ -2,13 +2,17 @@
 //!
 //! The agent sends `POST /v1/release` with its projected token as bearer and the pinned [`Plan`] as JSON body.
 //! The broker answers 200 with an encoded [`Release`] (the only way a value leaves the broker), or an error status
-//! with a [`Refusal`] as JSON.
+//! with a [`Refusal`] as JSON. The [`watch`] of a running pod says first what the pod has, and waits for something else.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::secret::SecretBytes;
+
+pub mod watch;
+
+use watch::Revision;
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests look at what they made")]
@@ -141,6 +145,8 @@ pub struct Release {
     pub values: Vec<ReleasedValue>,
     /// What is not, with the reason.
     pub withdrawn: Vec<Withdrawn>,
+    /// Which state of each binding this is; for those alone who asked for it (`accept: `[`watch::WITH_REVISIONS`]).
+    pub revisions: Vec<Revision>,
 }
 
 /// Why an answer cannot be sent or read.
@@ -155,14 +161,22 @@ pub enum FrameError {
 }
 
 const MAGIC: &[u8; 4] = b"KRL1";
+/// The same with revisions after the withdrawn list.
+const MAGIC_REVISIONS: &[u8; 4] = b"KRL2";
 const ABSENT: u32 = u32::MAX;
 
 impl Release {
-    /// The bytes on the wire: magic, the withdrawn list as JSON, then each value's names and bytes, all length-prefixed.
+    /// The bytes on the wire: magic, the withdrawn list as JSON, the revisions as JSON if there are any, then each value's
+    /// names and bytes, all length-prefixed.
     #[expect(clippy::disallowed_methods, reason = "the one encoder through which values leave the broker")]
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, FrameError> {
         let withdrawn = serde_json::to_vec(&self.withdrawn).map_err(|_| FrameError::Malformed)?;
-        let size = self.values.iter().fold(MAGIC.len() + 4 + withdrawn.len(), |size, v| {
+        let revisions = match self.revisions.as_slice() {
+            [] => None,
+            some => Some(serde_json::to_vec(some).map_err(|_| FrameError::Malformed)?),
+        };
+        let head = MAGIC.len() + 4 + withdrawn.len() + revisions.as_ref().map_or(0, |revisions| 4 + revisions.len());
+        let size = self.values.iter().fold(head, |size, v| {
             size + 16 + v.binding.len() + v.secret.len() + v.property.as_ref().map_or(0, String::len) + v.value.len()
         });
         if size > MAX_RELEASE {
@@ -170,8 +184,11 @@ impl Release {
         }
         // Reserved at once: a vector that grows leaves copies of what it held behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(size));
-        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(if revisions.is_some() { MAGIC_REVISIONS } else { MAGIC });
         put(&mut bytes, &withdrawn)?;
+        if let Some(revisions) = revisions {
+            put(&mut bytes, &revisions)?;
+        }
         for value in &self.values {
             put(&mut bytes, value.binding.as_bytes())?;
             put(&mut bytes, value.secret.as_bytes())?;
@@ -189,9 +206,13 @@ impl Release {
         if bytes.len() > MAX_RELEASE {
             return Err(FrameError::TooLarge);
         }
-        let mut rest = bytes.strip_prefix(MAGIC).ok_or(FrameError::Malformed)?;
-        let withdrawn = take(&mut rest)?.ok_or(FrameError::Malformed)?;
-        let withdrawn = serde_json::from_slice(withdrawn).map_err(|_| FrameError::Malformed)?;
+        let (magic, mut rest) = bytes.split_first_chunk::<4>().ok_or(FrameError::Malformed)?;
+        let with_revisions = magic == MAGIC_REVISIONS;
+        if magic != MAGIC && !with_revisions {
+            return Err(FrameError::Malformed);
+        }
+        let withdrawn = json(&mut rest)?;
+        let revisions = if with_revisions { json(&mut rest)? } else { Vec::new() };
         let mut values = Vec::new();
         while !rest.is_empty() {
             values.push(ReleasedValue {
@@ -201,7 +222,7 @@ impl Release {
                 value: SecretBytes::new(take(&mut rest)?.ok_or(FrameError::Malformed)?.to_vec()),
             });
         }
-        Ok(Self { values, withdrawn })
+        Ok(Self { values, withdrawn, revisions })
     }
 }
 
@@ -223,6 +244,11 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, FrameError> {
     let (part, tail) = rest.split_at_checked(length).ok_or(FrameError::Malformed)?;
     *rest = tail;
     Ok(Some(part))
+}
+
+fn json<T: for<'de> Deserialize<'de>>(rest: &mut &[u8]) -> Result<Vec<T>, FrameError> {
+    let part = take(rest)?.ok_or(FrameError::Malformed)?;
+    serde_json::from_slice(part).map_err(|_| FrameError::Malformed)
 }
 
 fn text(rest: &mut &[u8]) -> Result<Option<String>, FrameError> {

@@ -1,6 +1,6 @@
-//! The agent's container and its volumes.
+//! The agent's containers, the one that starts the pod and the one that stays beside it, and their volumes.
 
-use kustody_api::names::{AGENT_CONTAINER, TOKEN_VOLUME};
+use kustody_api::names::{AGENT_CONTAINER, TOKEN_VOLUME, WATCH_CONTAINER};
 use kustody_core::wire::{AUDIENCE, ENV_ROOT, FILES_ROOT, env};
 use serde_json::{Value, json};
 
@@ -16,10 +16,20 @@ pub const NOBODY: i64 = 65532;
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds that the token lives; the least that Kubernetes gives.
 const TOKEN_SECONDS: i64 = 600;
-const MEMORY: &str = "32Mi";
-const CPU: &str = "10m";
-/// A smaller limit would stretch 5 ms of work over several of the kernel's quota periods.
-const CPU_LIMIT: &str = "100m";
+/// What a container of ours asks for.
+struct Size {
+    memory: &'static str,
+    cpu: &'static str,
+    /// Where one is demanded.
+    cpu_limit: &'static str,
+}
+
+/// Costs the pod nothing: what counts is the larger of this and all that runs later. A smaller limit of CPU would stretch 5 ms of
+/// work over several of the kernel's quota periods.
+const INIT: Size = Size { memory: "32Mi", cpu: "10m", cpu_limit: "100m" };
+/// Is added to what the pod asks for. Nobody waits for it, so that it may be slow; the kernel charges it for the files that it
+/// writes, of which a binding has at most 1 MiB, twice while they are swapped.
+const WATCH: Size = Size { memory: "16Mi", cpu: "1m", cpu_limit: "20m" };
 
 /// The container; it goes first, so that the user's init containers find their secrets too.
 pub fn container(pod: &Pod<'_>, promise: &Promise, facts: &Facts, config: &Config) -> Value {
@@ -31,17 +41,42 @@ pub fn container(pod: &Pod<'_>, promise: &Promise, facts: &Facts, config: &Confi
             mounts.push(json!({"name": binding.env_volume, "mountPath": format!("{ENV_ROOT}/{}", binding.name)}));
         }
     }
+    container_of(AGENT_CONTAINER, "init", &promise.plan, &mounts, &INIT, (pod, promise, facts, config))
+}
+
+/// The native sidecar that follows live bindings, if any serves the pod: started after the agent, ended after the workload.
+///
+/// It mounts no environment volume, so that it cannot write one.
+pub fn watch(pod: &Pod<'_>, promise: &Promise, facts: &Facts, config: &Config) -> Option<Value> {
+    let plan = promise.live.as_ref()?;
+    let mut mounts = vec![json!({"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": true})];
+    for binding in promise.served.iter().map(|served| &served.binding).filter(|binding| binding.live) {
+        mounts.push(json!({"name": binding.files_volume, "mountPath": files_path(binding)}));
+    }
+    let mut container = container_of(WATCH_CONTAINER, "watch", plan, &mounts, &WATCH, (pod, promise, facts, config));
+    container["restartPolicy"] = json!("Always");
+    Some(container)
+}
+
+fn container_of(
+    name: &str,
+    command: &str,
+    plan: &str,
+    mounts: &[Value],
+    size: &Size,
+    (pod, promise, facts, config): (&Pod<'_>, &Promise, &Facts, &Config),
+) -> Value {
     json!({
-        "name": AGENT_CONTAINER,
+        "name": name,
         "image": config.agent_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["init"],
+        "args": [command],
         "env": [
-            {"name": env::PLAN, "value": escaped_references(&promise.plan)},
+            {"name": env::PLAN, "value": escaped_references(plan)},
             {"name": env::BROKER, "value": &*facts.broker},
             {"name": env::CA, "value": &*facts.authority},
         ],
-        "resources": resources(pod, facts),
+        "resources": resources(pod, facts, size),
         "securityContext": {
             "runAsUser": promise.user.unwrap_or(NOBODY),
             "runAsNonRoot": true,
@@ -60,14 +95,15 @@ pub fn escaped_references(value: &str) -> String {
 }
 
 /// Requests and limits that change neither the pod's class of service nor what a quota counts for the pod.
-fn resources(pod: &Pod<'_>, facts: &Facts) -> Value {
+fn resources(pod: &Pod<'_>, facts: &Facts, size: &Size) -> Value {
+    let Size { memory, cpu, cpu_limit } = size;
     let guaranteed = pod.spec.all().all(|container| container.resources.as_ref().is_some_and(crate::view::Resources::are_guaranteed));
     if guaranteed {
-        json!({"requests": {"cpu": CPU_LIMIT, "memory": MEMORY}, "limits": {"cpu": CPU_LIMIT, "memory": MEMORY}})
+        json!({"requests": {"cpu": cpu_limit, "memory": memory}, "limits": {"cpu": cpu_limit, "memory": memory}})
     } else if facts.demands_cpu_limit {
-        json!({"requests": {"cpu": CPU, "memory": MEMORY}, "limits": {"cpu": CPU_LIMIT, "memory": MEMORY}})
+        json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu_limit, "memory": memory}})
     } else {
-        json!({"requests": {"cpu": CPU, "memory": MEMORY}, "limits": {"memory": MEMORY}})
+        json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}})
     }
 }
 

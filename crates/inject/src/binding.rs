@@ -5,6 +5,7 @@ use kube::core::Selector;
 use kustody_api::SecretBinding;
 use kustody_api::conditions::{self, ConditionType};
 use kustody_api::names::{ENV_VOLUME_PREFIX, FILES_VOLUME_PREFIX};
+use kustody_api::secret_binding::UpdateMode;
 use kustody_core::hex::hex;
 use kustody_core::wire::PlannedVariable;
 use sha2::{Digest, Sha256};
@@ -31,6 +32,8 @@ pub struct Binding {
     pub files: Vec<File>,
     /// Its variables, in order.
     pub env: Vec<PlannedVariable>,
+    /// Whether its files follow changes in running pods.
+    pub live: bool,
     /// Size limit of each volume.
     pub size_limit: String,
     /// Name of the volume of its files.
@@ -73,6 +76,7 @@ impl Binding {
                 .iter()
                 .map(|v| PlannedVariable { name: v.name.clone(), secret: v.secret.clone(), property: v.property.clone() })
                 .collect(),
+            live: spec.update.as_ref().and_then(|update| update.mode) == Some(UpdateMode::Live) && !spec.deliver.files.is_empty(),
             size_limit: spec.deliver.size_limit.clone().unwrap_or_else(|| SIZE_LIMIT.to_owned()),
             files_volume: format!("{FILES_VOLUME_PREFIX}{id}"),
             env_volume: format!("{ENV_VOLUME_PREFIX}{id}"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kustody_api::names::{AGENT_CONTAINER, ENV_VOLUME_PREFIX, FILES_VOLUME_PREFIX, INJECTED_ANNOTATION, TOKEN_VOLUME};
+use kustody_api::names::{AGENT_CONTAINER, ENV_VOLUME_PREFIX, FILES_VOLUME_PREFIX, INJECTED_ANNOTATION, TOKEN_VOLUME, WATCH_CONTAINER};
 use kustody_core::hex::hex;
 use kustody_core::wire::{ENV_FILE, Plan, env};
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,13 @@ use crate::facts::{Config, Facts};
 use crate::patch::{Patch, escaped};
 use crate::plan::{Promise, Served, promise};
 use crate::targets::At;
-use crate::view::Pod;
+use crate::view::{Container, Pod};
 
 /// Init containers of meshes, which must be running before anything else can reach the network.
 const MESH: [&str; 5] = ["istio-init", "istio-validation", "istio-proxy", "linkerd-init", "linkerd-proxy"];
+
+/// The plan of a sidecar that has nothing to follow any more.
+const NOTHING: &str = r#"{"version":1,"bindings":[]}"#;
 
 /// What is done.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ pub fn decide(pod: &Pod<'_>, namespace: &str, facts: &Facts, config: &Config) ->
         Ok(promise) => Decision::Inject {
             patch: patch(pod, &promise, earlier.is_some(), facts, config),
             bindings: bindings.iter().map(|binding| binding.name.clone()).collect(),
-            warnings: warnings(pod),
+            warnings: warnings(pod, &bindings, facts),
         },
     }
 }
@@ -81,12 +84,25 @@ pub fn decide(pod: &Pod<'_>, namespace: &str, facts: &Facts, config: &Config) ->
 /// The plan of an earlier pass over this pod; an error when names of ours are taken by something else.
 pub(crate) fn earlier(pod: &Pod<'_>) -> Result<Option<Plan>, String> {
     let taken = |what: &str| Err(format!("{what} is a name that Kustody needs, and the pod uses it for something else; rename it"));
-    if pod.spec.containers.iter().any(|container| *container.name == *AGENT_CONTAINER) {
-        return taken("container kustody-agent");
+    for name in [AGENT_CONTAINER, WATCH_CONTAINER] {
+        if pod.spec.containers.iter().any(|container| *container.name == *name) {
+            return taken(&format!("container {name}"));
+        }
     }
     let mine = |name: &str| name.starts_with(FILES_VOLUME_PREFIX) || name.starts_with(ENV_VOLUME_PREFIX);
     let volumes = || pod.spec.volumes.iter().flatten();
+    let pinned = |container: &Container<'_>| {
+        let plan = container.variable(env::PLAN).and_then(|variable| variable.value.as_deref()).map(agent::expanded_references);
+        plan.and_then(|plan| serde_json::from_str::<Plan>(&plan).ok())
+    };
+    let watch = pod.spec.init().iter().find(|container| *container.name == *WATCH_CONTAINER);
+    if watch.is_some_and(|watch| pinned(watch).is_none()) {
+        return taken("init container kustody-watch");
+    }
     let Some(agent) = pod.spec.init().iter().find(|container| *container.name == *AGENT_CONTAINER) else {
+        if watch.is_some() {
+            return taken("init container kustody-watch");
+        }
         let found = volumes().find(|volume| *volume.name == *TOKEN_VOLUME || mine(&volume.name));
         return found.map_or(Ok(None), |volume| taken(&format!("volume {}", &*volume.name)));
     };
@@ -94,8 +110,7 @@ pub(crate) fn earlier(pod: &Pod<'_>) -> Result<Option<Plan>, String> {
         // Values would be written to a disk.
         return taken(&format!("volume {}", &*volume.name));
     }
-    let plan = agent.variable(env::PLAN).and_then(|variable| variable.value.as_deref()).map(agent::expanded_references);
-    match plan.and_then(|plan| serde_json::from_str::<Plan>(&plan).ok()) {
+    match pinned(agent) {
         Some(plan) if !plan.bindings.is_empty() && pod.metadata.annotation(INJECTED_ANNOTATION).is_some() => Ok(Some(plan)),
         _ => taken("init container kustody-agent"),
     }
@@ -131,12 +146,9 @@ fn patch(pod: &Pod<'_>, promise: &Promise, again: bool, facts: &Facts, config: &
         correct(&mut patch, pod, promise, facts, config);
     } else {
         let place = pod.spec.init().iter().take_while(|container| MESH.contains(&&*container.name)).count();
-        let container = agent::container(pod, promise, facts, config);
-        match pod.spec.init_containers {
-            // Last of all operations on containers: from here on their places have moved.
-            Some(_) => patch.add(&format!("/spec/initContainers/{place}"), container),
-            None => patch.add("/spec/initContainers", json!([container])),
-        }
+        let ours = std::iter::once(agent::container(pod, promise, facts, config)).chain(agent::watch(pod, promise, facts, config));
+        // Last of all operations on containers: from here on their places have moved.
+        patch.insert("/spec/initContainers", pod.spec.init_containers.is_some(), place, ours.collect());
     }
     annotate(&mut patch, pod, promise);
     patch
@@ -178,10 +190,31 @@ fn serve(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise, at: At) {
     patch.prepend(&format!("{pointer}/env"), container.env.is_some(), variables);
 }
 
-/// Brings the agent of an earlier pass up to date: another webhook may have changed the containers' user and with it the modes
-/// of the plan, and a pod that was made from a copy carries the addresses of another day.
+/// Brings the containers of an earlier pass up to date: another webhook may have changed the containers' user and with it the
+/// modes of the plan, and a pod that was made from a copy carries the addresses of another day.
 fn correct(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise, facts: &Facts, config: &Config) {
-    let Some(index) = pod.spec.init().iter().position(|container| *container.name == *AGENT_CONTAINER) else { return };
+    let find = |name: &str| pod.spec.init().iter().position(|container| *container.name == *name);
+    let Some(index) = find(AGENT_CONTAINER) else { return };
+    correct_one(patch, pod, index, &promise.plan, (promise, facts, config));
+    match (find(WATCH_CONTAINER), agent::watch(pod, promise, facts, config)) {
+        (Some(index), wanted) => {
+            correct_one(patch, pod, index, promise.live.as_deref().unwrap_or(NOTHING), (promise, facts, config));
+            let at = At { init: true, index };
+            let lacks = |mount: &&Value| mount["name"].as_str().is_some_and(|name| !at.of(&pod.spec).mounts(name));
+            let mounts = wanted.as_ref().and_then(|watch| watch["volumeMounts"].as_array()).into_iter().flatten();
+            let mounts: Vec<Value> = mounts.filter(lacks).cloned().collect();
+            if !mounts.is_empty() {
+                patch.guard(at, &pod.spec);
+            }
+            patch.append(&format!("{}/volumeMounts", at.path()), at.of(&pod.spec).volume_mounts.is_some(), mounts);
+        }
+        // The pod was made from a copy, and its binding is live by now. Last: from here on places have moved.
+        (None, Some(watch)) => patch.insert("/spec/initContainers", true, index + 1, vec![watch]),
+        (None, None) => {}
+    }
+}
+
+fn correct_one(patch: &mut Patch, pod: &Pod<'_>, index: usize, plan: &str, (promise, facts, config): (&Promise, &Facts, &Config)) {
     let at = At { init: true, index };
     let (agent, pointer) = (at.of(&pod.spec), at.path());
     let mut changes: Vec<(String, Value)> = Vec::new();
@@ -192,7 +225,7 @@ fn correct(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise, facts: &Facts, c
     if agent.image.as_deref() != Some(&config.agent_image) {
         changes.push((format!("{pointer}/image"), json!(config.agent_image)));
     }
-    let plan = agent::escaped_references(&promise.plan);
+    let plan = agent::escaped_references(plan);
     for (name, wanted) in [(env::PLAN, plan.as_str()), (env::BROKER, &facts.broker), (env::CA, facts.authority.as_str())] {
         let found = agent.env.iter().flatten().enumerate().find(|(_, variable)| *variable.name == *name);
         if let Some((place, _)) = found.filter(|(_, variable)| variable.value.as_deref() != Some(wanted)) {
@@ -224,10 +257,17 @@ fn annotate(patch: &mut Patch, pod: &Pod<'_>, promise: &Promise) {
     }
 }
 
-fn warnings(pod: &Pod<'_>) -> Vec<String> {
+fn warnings(pod: &Pod<'_>, bindings: &[Arc<Binding>], facts: &Facts) -> Vec<String> {
+    let mut warnings = Vec::new();
     if pod.spec.share_process_namespace == Some(true) {
-        vec!["shareProcessNamespace: every container of the pod with the same user can read variables and files of the others through /proc; prefer files, and different users".to_owned()]
-    } else {
-        Vec::new()
+        warnings.push("shareProcessNamespace: every container of the pod with the same user can read variables and files of the others through /proc; prefer files, and different users".to_owned());
     }
+    let old = facts.oldest_kubelet.as_ref().filter(|kubelet| !kubelet.knows_native_sidecars());
+    if let (Some(kubelet), Some(binding)) = (old, bindings.iter().find(|binding| binding.live)) {
+        warnings.push(format!(
+            "SecretBinding {}: update.mode Live needs every kubelet to be 1.29 or newer, and node {} has {}: this pod keeps the values of its start",
+            binding.name, kubelet.node, kubelet.version
+        ));
+    }
+    warnings
 }

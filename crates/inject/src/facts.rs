@@ -42,6 +42,8 @@ pub struct Kubelet {
 
 /// The first release whose kubelets read environment files without being told to.
 pub const ENVIRONMENT_FILES: (u32, u32) = (1, 35);
+/// The first release whose kubelets know native sidecars (init containers that are restarted) without being told to.
+pub const NATIVE_SIDECARS: (u32, u32) = (1, 29);
 
 impl Kubelet {
     /// Major and minor; a version that cannot be read counts as the oldest.
@@ -56,5 +58,10 @@ impl Kubelet {
     /// Whether it reads environment files.
     pub fn reads_environment_files(&self) -> bool {
         self.release() >= ENVIRONMENT_FILES
+    }
+
+    /// Whether it knows native sidecars: an older one would wait for the end of one for ever.
+    pub fn knows_native_sidecars(&self) -> bool {
+        self.release() >= NATIVE_SIDECARS
     }
 }

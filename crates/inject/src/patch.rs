@@ -49,9 +49,14 @@ impl Patch {
         if values.is_empty() {
             return;
         }
+        self.insert(path, there, 0, values);
+    }
+
+    /// Puts values into the list at `path`, the first of them at `place`; the list is made when it is not `there`.
+    pub fn insert(&mut self, path: &str, there: bool, place: usize, values: Vec<Value>) {
         if there {
             for (i, value) in values.into_iter().enumerate() {
-                self.add(&format!("{path}/{i}"), value);
+                self.add(&format!("{path}/{}", place + i), value);
             }
         } else {
             self.add(path, Value::Array(values));

@@ -35,6 +35,8 @@ pub struct Promise {
     pub user: Option<i64>,
     /// The plan as it is pinned.
     pub plan: String,
+    /// The part of it that the sidecar follows: files of live bindings. Absent: no sidecar.
+    pub live: Option<String>,
 }
 
 /// Promises the bindings to the pod, or says why that cannot be.
@@ -51,7 +53,8 @@ pub fn promise(pod: &Pod<'_>, bindings: &[Arc<Binding>], facts: &Facts) -> Resul
     twice(&served, pod)?;
     let all: Vec<At> = served.iter().flat_map(|served| served.targets.iter().copied()).collect();
     let user = targets::common_user(pod, &all);
-    let bindings = served.iter().map(|served| planned(&served.binding, user)).collect::<Result<_, _>>()?;
+    let bindings = served.iter().map(|served| planned(&served.binding, user)).collect::<Result<Vec<_>, _>>()?;
+    let live = live(&served, &bindings, facts);
     let plan = serde_json::to_string(&Plan { version: 1, bindings }).unwrap_or_default();
     if plan.len() > MAX_PLAN {
         return Err(format!(
@@ -59,7 +62,15 @@ pub fn promise(pod: &Pod<'_>, bindings: &[Arc<Binding>], facts: &Facts) -> Resul
             plan.len()
         ));
     }
-    Ok(Promise { served, user, plan })
+    Ok(Promise { served, user, plan, live })
+}
+
+/// What the sidecar follows: never a variable, which is read from its file when a container starts.
+fn live(served: &[Served], planned: &[PlannedBinding], facts: &Facts) -> Option<String> {
+    let live = served.iter().zip(planned).filter(|(served, _)| served.binding.live);
+    let bindings: Vec<_> = live.map(|(_, planned)| PlannedBinding { env: Vec::new(), ..planned.clone() }).collect();
+    let known = facts.oldest_kubelet.as_ref().is_none_or(|kubelet| kubelet.knows_native_sidecars());
+    (known && !bindings.is_empty()).then(|| serde_json::to_string(&Plan { version: 1, bindings }).unwrap_or_default())
 }
 
 fn planned(binding: &Binding, user: Option<i64>) -> Result<PlannedBinding, String> {

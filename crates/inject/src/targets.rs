@@ -1,6 +1,6 @@
 //! Which containers of a pod a binding serves.
 
-use kustody_api::names::AGENT_CONTAINER;
+use kustody_api::names::{AGENT_CONTAINER, WATCH_CONTAINER};
 
 use crate::binding::Binding;
 use crate::view::{Container, Pod, Spec};
@@ -55,8 +55,8 @@ pub fn of(binding: &Binding, pod: &Pod<'_>) -> Result<Vec<At>, String> {
         let by_default = pod.metadata.annotation(DEFAULT_CONTAINER).filter(|name| spec.containers.iter().any(|c| *c.name == **name));
         return Ok(workload(pod, by_default));
     }
-    let named =
-        |container: &Container<'_>| *container.name != *AGENT_CONTAINER && binding.containers.iter().any(|name| **name == *container.name);
+    let ours = |container: &Container<'_>| [AGENT_CONTAINER, WATCH_CONTAINER].contains(&&*container.name);
+    let named = |container: &Container<'_>| !ours(container) && binding.containers.iter().any(|name| **name == *container.name);
     let found: Vec<At> = places(spec).filter(|at| named(at.of(spec))).collect();
     if found.is_empty() {
         return Err(format!(

@@ -87,6 +87,23 @@ async fn files_that_are_too_large_together_are_told_before_a_pod_asks_for_them()
 }
 
 #[tokio::test]
+async fn live_files_may_take_half_of_their_volume_because_both_states_are_there_while_they_are_swapped() {
+    let mut world = World::new().await;
+    let mut changed = binding(&world.document);
+    let large = sealed(&world.document, "vision", "train", "large", &"x".repeat(40 * 1024));
+    changed["spec"]["secrets"].as_array_mut().unwrap().push(json!({"name": "large", "sealed": {"key": "team-key", "value": large}}));
+    changed["spec"]["deliver"] = json!({"sizeLimit": "64Ki", "files": [{"secret": "large", "path": "large"}]});
+    for (mode, fits) in [("OnRestart", true), ("Live", false)] {
+        changed["spec"]["update"] = json!({"mode": mode});
+        world.bindings.put(object(changed.clone()));
+        world.audit = tempfile::tempdir().unwrap();
+        let answered = ask(&world.router(), "/v1/inspect", &controller(&world), &question()).await;
+        let answer: InspectAnswer = serde_json::from_slice(&answered.body).unwrap();
+        assert_eq!(answer.files.iter().all(|file| file.ok), fits, "{mode}: {:?}", answer.files);
+    }
+}
+
+#[tokio::test]
 async fn an_inspection_that_a_provider_does_not_answer_is_on_record_too() {
     let world = World::new().await;
     let router = world.router_with(crate::audit::Log::open(world.audit.path(), &world.process).unwrap(), true);

@@ -31,9 +31,11 @@ use super::signer::{Signer, claims, keys, now};
 use crate::audit::Log;
 use crate::broker::authenticate::{Authenticator, STALE};
 use crate::broker::caches::Caches;
+use crate::broker::changes::Changes;
 use crate::broker::cluster::Cluster;
 use crate::broker::open::{Connect, Opener};
 use crate::broker::token::Keys;
+use crate::broker::watch::Watch;
 use crate::broker::{Broker, limits, metrics, routes};
 use crate::config::{AuditVolume, Config};
 use crate::runtime::clock::Clock;
@@ -158,6 +160,9 @@ pub struct World {
     pub audit: tempfile::TempDir,
     pub process: Process,
     pub stale: Duration,
+    pub changes: Changes,
+    /// How long one who watches waits.
+    pub hold: Duration,
 }
 
 /// A key of `vision`, made as the controller makes it.
@@ -273,6 +278,8 @@ impl World {
             audit: tempfile::tempdir().unwrap(),
             process: Process::new(Arc::new(Fixed)),
             stale: STALE,
+            changes: Changes::default(),
+            hold: Duration::from_millis(100),
         }
     }
 
@@ -282,6 +289,10 @@ impl World {
     }
 
     pub fn router_with(&self, log: Log, silent: bool) -> Router {
+        routes::router(self.broker(log, silent))
+    }
+
+    pub fn broker(&self, log: Log, silent: bool) -> Arc<Broker> {
         let counts = metrics::Counts::new(&self.process.metrics);
         let caches = Caches {
             pods: self.pods.reader.clone(),
@@ -305,16 +316,17 @@ impl World {
             broker_token: std::path::PathBuf::new(),
             broker_url: None,
         };
-        routes::router(Arc::new(Broker {
+        Arc::new(Broker {
             authenticator: Authenticator::new(caches.clone(), Arc::clone(&self.asked) as _, Arc::new(Fixed), self.stale),
             opener: Opener::new(Arc::new(One { local: Arc::clone(&self.local), silent }), counts.clone()),
             limits: limits::Limits::default(),
+            watch: Watch::new(self.changes.clone(), &self.process.metrics, self.process.stop.clone()).holding(self.hold),
             clock: Arc::new(Fixed),
             config: Arc::new(config),
             caches,
             log,
             counts,
-        }))
+        })
     }
 
     pub fn token(&self) -> String {

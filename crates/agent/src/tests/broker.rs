@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -43,6 +43,8 @@ pub(super) struct Request {
     pub(super) head: String,
     pub(super) body: String,
     pub(super) group: NamedGroup,
+    /// Which connection it came by, from 0.
+    pub(super) connection: usize,
 }
 
 /// Answers each connection with the next reply, then with the last one for ever.
@@ -57,6 +59,15 @@ impl Broker {
     }
 
     pub(super) fn start_as(name: &str, authority: &Authority, replies: Vec<Vec<u8>>) -> Self {
+        Self::serve(name, authority, replies, false)
+    }
+
+    /// The same, but a connection is kept for the next reply unless it says otherwise.
+    pub(super) fn start_keeping(authority: &Authority, replies: Vec<Vec<u8>>) -> Self {
+        Self::serve(BROKER_NAME, authority, replies, true)
+    }
+
+    fn serve(name: &str, authority: &Authority, replies: Vec<Vec<u8>>, keeping: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let config = authority.server(name);
@@ -64,10 +75,22 @@ impl Broker {
         thread::spawn(move || {
             let mut replies = replies.into_iter().peekable();
             let mut last = Vec::new();
-            for stream in listener.incoming() {
-                last = replies.next().unwrap_or(last);
+            for (number, stream) in listener.incoming().enumerate() {
+                let Ok(connection) = ServerConnection::new(Arc::clone(&config)) else { return };
+                let mut stream = BufReader::new(StreamOwned::new(connection, stream.unwrap()));
                 // A client that does not trust this broker goes away in the middle.
-                let _ = serve(stream.unwrap(), &config, &last, &sender);
+                while let Ok(Some(request)) = receive(&mut stream, number) {
+                    last = replies.next().unwrap_or(last);
+                    let answered = sender.send(request).is_ok() && stream.get_mut().write_all(&last).is_ok();
+                    if !answered || stream.get_mut().flush().is_err() {
+                        break;
+                    }
+                    if !keeping || last.is_empty() || last.windows(17).any(|part| part == b"connection: close") {
+                        stream.get_mut().conn.send_close_notify();
+                        let _ = stream.get_mut().flush();
+                        break;
+                    }
+                }
             }
         });
         Self { address, requests: Mutex::new(requests) }
@@ -78,13 +101,11 @@ impl Broker {
     }
 }
 
-fn serve(stream: TcpStream, config: &Arc<ServerConfig>, reply: &[u8], requests: &Sender<Request>) -> io::Result<()> {
-    let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-    let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+fn receive(stream: &mut BufReader<StreamOwned<ServerConnection, TcpStream>>, connection: usize) -> io::Result<Option<Request>> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head)? == 0 {
-            return Ok(());
+            return Ok(None);
         }
     }
     let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
@@ -92,10 +113,7 @@ fn serve(stream: TcpStream, config: &Arc<ServerConfig>, reply: &[u8], requests: 
     stream.read_exact(&mut body)?;
     let group = stream.get_ref().conn.negotiated_key_exchange_group().ok_or_else(|| io::Error::other("no group"))?.name();
     let body = String::from_utf8(body).map_err(io::Error::other)?;
-    requests.send(Request { head, body, group }).map_err(io::Error::other)?;
-    stream.get_mut().write_all(reply)?;
-    stream.get_mut().conn.send_close_notify();
-    stream.get_mut().flush()
+    Ok(Some(Request { head, body, group, connection }))
 }
 
 pub(super) fn http(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
@@ -125,7 +143,7 @@ pub(super) fn values(values: &[(&str, &str, Option<&str>, &str)]) -> Release {
         property: property.map(str::to_owned),
         value: SecretBytes::new(value.as_bytes().to_vec()),
     };
-    Release { values: values.iter().map(value).collect(), withdrawn: Vec::new() }
+    Release { values: values.iter().map(value).collect(), ..Release::default() }
 }
 
 pub(super) fn withdrawn(binding: &str, item: &str, reason: &str) -> Withdrawn {

@@ -17,6 +17,7 @@ use crate::{Delivered, init};
 
 mod broker;
 mod delivery;
+mod watch;
 
 /// A value that must not be found in any message.
 const CANARY: &str = "canary-Zr8kQ2vX";
@@ -134,6 +135,7 @@ fn files_modes_and_variables_are_delivered_as_planned() {
     let request = broker.asked().pop().unwrap();
     assert!(request.head.starts_with("POST /v1/release HTTP/1.1\r\n"), "{}", request.head);
     assert!(request.head.contains("authorization: Bearer the.pod.token\r\n"), "{}", request.head);
+    assert!(request.head.contains("accept: application/vnd.kustody.release;revisions=1\r\n"), "{}", request.head);
     assert_eq!(request.body, PLAN);
     assert_eq!(request.group, NamedGroup::X25519MLKEM768);
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::watch::{Known, Revision, WatchRequest};
 use super::{FrameError, MAX_RELEASE, Plan, PlannedBinding, PlannedFile, PlannedVariable, Refusal, Release, ReleasedValue, Withdrawn};
 use crate::secret::SecretBytes;
 
@@ -14,7 +15,7 @@ fn release(values: &[(String, String, Option<String>, Vec<u8>)], withdrawn: Vec<
         property: property.clone(),
         value: SecretBytes::new(value.clone()),
     });
-    Release { values: values.collect(), withdrawn }
+    Release { values: values.collect(), withdrawn, revisions: Vec::new() }
 }
 
 fn parts(release: Release) -> Parts {
@@ -44,8 +45,30 @@ fn a_release_is_encoded_without_growing_its_buffer() {
 #[test]
 fn a_release_of_another_version_is_refused() {
     let mut bytes = one(3).encode().unwrap();
-    bytes[3] = b'2';
+    bytes[3] = b'3';
     assert_eq!(Release::decode(&bytes).err(), Some(FrameError::Malformed));
+}
+
+#[test]
+fn revisions_travel_in_a_frame_of_their_own_and_without_them_the_frame_is_as_it_was() {
+    let revision = Revision { binding: "b".into(), revision: "00ff".into() };
+    let mut release = one(3);
+    assert!(release.encode().unwrap().starts_with(b"KRL1"), "an agent of an earlier release reads it");
+    release.revisions.push(revision.clone());
+    let bytes = release.encode().unwrap();
+    assert!(bytes.starts_with(b"KRL2") && bytes.len() == bytes.capacity());
+    let read = Release::decode(&bytes).unwrap();
+    assert_eq!(read.revisions, [revision]);
+    assert_eq!(parts(read).0[0].3, [1; 3]);
+}
+
+#[test]
+fn a_watch_with_a_field_of_a_later_version_is_understood_and_its_plan_is_not_widened() {
+    let read = serde_json::from_str::<WatchRequest>;
+    let watch =
+        read(r#"{"plan": {"version": 1, "bindings": []}, "known": [{"binding": "b", "held": "r", "later": 1}], "later": 1}"#).unwrap();
+    assert_eq!(watch.known, [Known { binding: "b".into(), seen: None, held: Some("r".into()) }]);
+    assert!(read(r#"{"plan": {"version": 1, "bindings": [], "later": 1}}"#).is_err());
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! What a running pod's agent and the broker say to each other: `POST /v1/watch`, a long poll.
+//!
+//! The agent sends a [`WatchRequest`]. The broker answers at once when one of its bindings is not in the state that the agent
+//! was told last: 200 with a [`super::Release`] of the bindings that differ, their revisions in it. Otherwise it waits, for
+//! [`HOLD_SECONDS`] at most, and answers 204 when nothing changed. A refusal is one as everywhere else.
+//!
+//! A revision names a state of one binding as it is for one service account: what may be had, sealed how, under which key,
+//! and what is withdrawn and why. It is the same at every replica and after every restart, and it is made of names and
+//! ciphertext alone: it says nothing of a value.
+
+use serde::{Deserialize, Serialize};
+
+use super::Plan;
+
+/// Content types that an agent accepts who wants revisions in its release.
+pub const WITH_REVISIONS: &str = "application/vnd.kustody.release;revisions=1";
+/// The longest that a broker lets an agent wait.
+pub const HOLD_SECONDS: u64 = 50;
+/// Characters of a revision: hexadecimal digits.
+pub const REVISION_LENGTH: usize = 32;
+
+/// What a running pod asks for, and what it has.
+///
+/// Agents live as long as their pods and see brokers of several releases: an unknown field is ignored here. Not in the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchRequest {
+    /// The part of the pinned plan that follows changes: bindings with `update.mode: Live`, and their files.
+    pub plan: Plan,
+    /// What the agent knows of them.
+    #[serde(default)]
+    pub known: Vec<Known>,
+}
+
+/// What an agent knows of one binding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Known {
+    /// Name of the binding.
+    pub binding: String,
+    /// The revision that it was told last; absent: tell it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    /// The revision that all of its files are of. Another one than `seen` when something was withdrawn since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+}
+
+/// The state that one binding of a release is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// Name of the binding.
+    pub binding: String,
+    /// [`REVISION_LENGTH`] hexadecimal digits.
+    pub revision: String,
+}
+
+/// Whether `text` is a revision as a broker writes it; it becomes a part of a directory's name.
+pub fn is_revision(text: &str) -> bool {
+    text.len() == REVISION_LENGTH && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}

@@ -1,0 +1,184 @@
+//! `POST /v1/watch`: a running pod waits for what changes for it. Woken by the watch caches; no provider is asked before.
+//!
+//! A request has three parts: a first look, which holds one of the places that all requests share; a wait, which holds none of
+//! them but a bound of its own; and the release of what changed, in a queue of its own, so that a change for many pods does not
+//! keep those from their secrets that are starting.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use kustody_core::audit::Subject;
+use kustody_core::wire::watch::{HOLD_SECONDS, WatchRequest};
+use kustody_core::wire::{Plan, RELEASE_TYPE};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::authorize::Decision;
+use super::changes::Changes;
+use super::refusal::Refused;
+use super::release::{self, Answer};
+use super::reports::{Cause, Reports};
+use super::routes::{bounded, correlation_id, finish, timely};
+use super::token::Identity;
+use super::{Broker, revision};
+use crate::k8s::backoff::jittered;
+use crate::runtime::metrics::Metrics;
+
+/// What all who wait may need, in KiB: some 2,900 pods with plans of 1 KiB, well below the memory that the chart gives a broker.
+const WAITING: usize = 96 * 1024;
+/// What one who waits needs besides its plan, in KiB: a TLS connection, its buffers, a task, a token.
+const EACH: u32 = 32;
+/// Releases to running pods at the same time.
+const RELEASING: usize = 32;
+/// The middle of how long one waits; jittered by a quarter either way, it is the longest that agents expect at most.
+const HOLD: Duration = Duration::from_secs(HOLD_SECONDS * 4 / 5);
+
+/// Those who wait.
+pub struct Watch {
+    /// Whom the caches wake.
+    pub changes: Changes,
+    /// What pods say that they hold.
+    pub reports: Reports,
+    waiting: Arc<Semaphore>,
+    releasing: Semaphore,
+    hold: Duration,
+    stop: CancellationToken,
+}
+
+impl Watch {
+    /// With nobody waiting; at `stop` everybody is sent to another replica.
+    pub fn new(changes: Changes, metrics: &Metrics, stop: CancellationToken) -> Self {
+        let (waiting, releasing) = (Arc::new(Semaphore::new(WAITING)), Semaphore::new(RELEASING));
+        Self { changes, reports: Reports::new(metrics), waiting, releasing, hold: HOLD, stop }
+    }
+
+    /// The same with another patience.
+    #[must_use]
+    pub fn holding(self, hold: Duration) -> Self {
+        Self { hold, ..self }
+    }
+
+    /// Brings the metrics up to date, and forgets who is gone.
+    pub async fn sweep(&self) {
+        self.changes.sweep();
+        self.reports.sweep().await;
+    }
+
+    fn remember(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refused> {
+        let kib = EACH + u32::try_from(bytes / 1024).unwrap_or(u32::MAX / 2);
+        let busy = |_| Refused::later("Busy", "as many pods wait for changes as this broker can remember; try again");
+        Arc::clone(&self.waiting).try_acquire_many_owned(kib).map_err(busy)
+    }
+}
+
+/// Somebody who was let in.
+struct Waiting {
+    subject: Subject,
+    request: WatchRequest,
+    _remembered: OwnedSemaphorePermit,
+}
+
+/// Answers one agent: 200 with what changed, or 204.
+pub(super) async fn serve(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let id = correlation_id();
+    let waited = match bounded(&broker, enter(&broker, &parts.headers, body, &id)).await {
+        Ok(waiting) => wait(&broker, &waiting).await.map(|changed| changed.map(|plan| (waiting, plan))),
+        Err(refused) => Err(refused),
+    };
+    let answer = async {
+        match waited {
+            Ok(None) => Ok(None),
+            Ok(Some((waiting, plan))) => give(&broker, &parts.headers, &waiting, &plan, &id).await.map(Some),
+            Err(refused) => Err(refused),
+        }
+    };
+    finish(&broker, "watch", &id, answer, |answer: Option<Answer>| match answer {
+        None => (StatusCode::NO_CONTENT.into_response(), "unchanged"),
+        Some(answer) => {
+            let mut response = Body::from(answer.body).into_response();
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(RELEASE_TYPE));
+            (response, answer.outcome)
+        }
+    })
+    .await
+}
+
+/// The first look: who is asking, and for what. A refusal is recorded as that of a release is.
+async fn enter(broker: &Broker, headers: &HeaderMap, body: Body, id: &str) -> Result<Waiting, Refused> {
+    let (identity, token) = broker.authenticator.token(headers).await?;
+    broker.limits.count(&identity.subject.pod_uid).await?;
+    match admit(broker, &identity, token, body).await {
+        Ok(waiting) => Ok(waiting),
+        Err(refused) => release::recorded(broker, &identity.subject, Err(refused.clone()), id).await.and(Err(refused)),
+    }
+}
+
+async fn admit(broker: &Broker, identity: &Identity, token: &str, body: Body) -> Result<Waiting, Refused> {
+    broker.authenticator.alive(identity, token).await?;
+    let bytes = release::received(body).await?;
+    let request: WatchRequest = release::parsed(&bytes)?;
+    release::checked(&request.plan)?;
+    Ok(Waiting { subject: identity.subject.clone(), request, _remembered: broker.watch.remember(bytes.len())? })
+}
+
+/// The part of the plan that is in another state than the agent was told last; `None` after a long wait.
+async fn wait(broker: &Broker, waiting: &Waiting) -> Result<Option<Plan>, Refused> {
+    let mut changes = broker.watch.changes.of(&waiting.subject.namespace);
+    let patience = tokio::time::sleep(jittered(broker.watch.hold));
+    tokio::pin!(patience);
+    loop {
+        // Marked before the look: what changes during it is looked at again.
+        changes.borrow_and_update();
+        let news = look(broker, waiting).await?;
+        if !news.bindings.is_empty() {
+            return Ok(Some(news));
+        }
+        tokio::select! {
+            () = &mut patience => return Ok(None),
+            () = broker.watch.stop.cancelled() => return Err(Refused::later("Stopping", "this broker is stopping; ask again")),
+            told = changes.changed() => if told.is_err() { return Ok(None) },
+        }
+    }
+}
+
+/// Compares what the agent knows with what is now; says to the metrics how far behind the pod is.
+async fn look(broker: &Broker, Waiting { subject, request, .. }: &Waiting) -> Result<Plan, Refused> {
+    let decision = release::decide(broker, &request.plan, subject)?;
+    let now = revision::of(&request.plan, &decision);
+    let known: HashMap<_, _> = request.known.iter().map(|known| (known.binding.as_str(), known)).collect();
+    let known = |binding: &str| known.get(binding).copied();
+    let held = |binding: &str| known(binding).and_then(|known| known.held.as_deref());
+    let behind = now.iter().filter(|now| held(&now.binding) != Some(now.revision.as_str()));
+    broker.watch.reports.tell(&subject.pod_uid, behind.map(|now| cause(&now.binding, &decision)).max()).await;
+    let seen = |binding: &str| known(binding).and_then(|known| known.seen.as_deref());
+    let news = request.plan.bindings.iter().zip(&now).filter(|(_, now)| seen(&now.binding) != Some(now.revision.as_str()));
+    Ok(Plan { version: request.plan.version, bindings: news.map(|(planned, _)| planned.clone()).collect() })
+}
+
+fn cause(binding: &str, decision: &Decision) -> Cause {
+    if decision.withdrawn.iter().any(|withdrawn| withdrawn.binding == binding) { Cause::Withdrawn } else { Cause::Pending }
+}
+
+/// Releases what changed, once its record is on disk. Who it is and what it may have is asked again: that was a while ago.
+async fn give(broker: &Broker, headers: &HeaderMap, waiting: &Waiting, plan: &Plan, id: &str) -> Result<Answer, Refused> {
+    let Ok(_turn) = broker.watch.releasing.acquire().await else { return Err(Refused::later("Stopping", "this broker is stopping")) };
+    let subject = &waiting.subject;
+    let release = async {
+        let (identity, token) = broker.authenticator.token(headers).await?;
+        let prepared = async {
+            broker.authenticator.alive(&identity, token).await?;
+            let decision = release::decide(broker, plan, subject)?;
+            let revisions = revision::of(plan, &decision);
+            release::opened(broker, decision, revisions).await
+        };
+        release::recorded(broker, subject, prepared.await, id).await
+    };
+    timely(release).await
+}
