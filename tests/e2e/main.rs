@@ -12,5 +12,6 @@ mod install;
 mod keys;
 mod kinds;
 mod order;
+mod recovery;
 mod tenancy;
 mod workloads;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::names::{BindingName, KeyReference, SecretName};
+use crate::recovery::{ExportArgs, ImportArgs};
 
 const LATER: &str = "\
 In later releases: explain, doctor, reseal, rotate, keys. In this one, `kubectl describe` of a SecretBinding, an EncryptionKey
@@ -43,6 +44,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Seal a value for one secret of one SecretBinding; the result may live in git.
     Seal(SealArgs),
+    /// Export the keys of an embedded KMS into one encrypted file.
+    ExportKeys(ExportArgs),
+    /// Import keys of an embedded KMS that were exported, for example into an empty cluster.
+    ImportKeys(ImportArgs),
 }
 
 /// Settings of `seal`.

@@ -82,7 +82,7 @@ pub(crate) async fn from_cluster(key: &KeyReference, kubeconfig: Option<&Path>, 
     }
 }
 
-async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, Error> {
+pub(crate) async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, Error> {
     let options = KubeConfigOptions { context: context.map(ToOwned::to_owned), ..KubeConfigOptions::default() };
     Ok(match (kubeconfig, context) {
         (Some(path), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,

@@ -10,6 +10,7 @@ use crate::args::{Args, Command};
 mod args;
 mod key_document;
 mod names;
+mod recovery;
 mod seal;
 mod value;
 
@@ -21,15 +22,20 @@ async fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: a crypto provider was installed before main began");
         return ExitCode::FAILURE;
     }
-    let result = match &args.command {
-        Command::Seal(options) => seal::run(options).await,
-    };
+    match &args.command {
+        Command::Seal(options) => ended(seal::run(options).await, seal::Error::exit_code),
+        Command::ExportKeys(options) => ended(recovery::export(options).await, recovery::Error::exit_code),
+        Command::ImportKeys(options) => ended(recovery::import(options).await, recovery::Error::exit_code),
+    }
+}
+
+fn ended<E: std::error::Error>(result: Result<(), E>, code: impl Fn(&E) -> u8) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where standard error is closed, the exit code still speaks.
             let _ = writeln!(std::io::stderr(), "error: {}", Chain(&error));
-            ExitCode::from(error.exit_code())
+            ExitCode::from(code(&error))
         }
     }
 }

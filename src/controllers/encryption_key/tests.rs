@@ -14,6 +14,8 @@ use serde_json::json;
 use super::plan::{Earlier, Start};
 use super::*;
 
+mod recovery;
+
 /// Ends the process, as far as the pass can tell, at the n-th step: before its effect or after it.
 #[derive(Default)]
 struct Fuse {
