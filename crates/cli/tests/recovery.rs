@@ -22,16 +22,22 @@ use tempfile::TempDir;
 const SECRETS: &str = "/api/v1/namespaces/kustody-system/secrets";
 
 /// Secrets of one namespace, and the methods that were used on them.
+#[derive(Default)]
+struct State {
+    secrets: BTreeMap<String, Value>,
+    methods: Vec<String>,
+}
+
 #[derive(Clone, Default)]
-struct Cluster(Arc<Mutex<(BTreeMap<String, Value>, Vec<String>)>>);
+struct Cluster(Arc<Mutex<State>>);
 
 impl Cluster {
     fn secrets(&self) -> BTreeMap<String, Value> {
-        self.0.lock().unwrap().0.clone()
+        self.0.lock().unwrap().secrets.clone()
     }
 
     fn methods(&self) -> Vec<String> {
-        self.0.lock().unwrap().1.clone()
+        self.0.lock().unwrap().methods.clone()
     }
 
     fn serve(&self, listener: TcpListener, forbidden: bool) {
@@ -62,45 +68,42 @@ impl Cluster {
         reader.read_exact(&mut body).unwrap();
         let mut parts = line.split(' ');
         let (method, uri) = (parts.next().unwrap(), parts.next().unwrap());
-        let status = |code: u16, reason: &str| {
-            (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason}))
-        };
-        let (code, said) = if forbidden {
-            status(403, "Forbidden")
-        } else {
-            self.handle(method, uri, &body).unwrap_or_else(|(code, reason)| status(code, reason))
-        };
+        let (code, said) = if forbidden { status(403, "Forbidden") } else { self.handle(method, uri, &body) };
         let said = said.to_string();
         let head =
             format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", said.len());
         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(said.as_bytes())).unwrap();
     }
 
-    fn handle(&self, method: &str, uri: &str, body: &[u8]) -> Result<(u16, Value), (u16, &'static str)> {
+    fn handle(&self, method: &str, uri: &str, body: &[u8]) -> (u16, Value) {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let name = path.strip_prefix(SECRETS).unwrap().trim_start_matches('/');
         let mut state = self.0.lock().unwrap();
-        state.1.push(method.to_owned());
+        state.methods.push(method.to_owned());
         match (method, name) {
             ("GET", "") => {
                 let (label, value) = query.split("labelSelector=").nth(1).unwrap().split('&').next().unwrap().split_once("%3D").unwrap();
                 let label = label.replace("%2F", "/");
-                let items: Vec<&Value> = state.0.values().filter(|secret| secret["metadata"]["labels"][&label] == value).collect();
-                Ok((200, json!({"kind": "SecretList", "apiVersion": "v1", "metadata": {}, "items": items})))
+                let items: Vec<&Value> = state.secrets.values().filter(|secret| secret["metadata"]["labels"][&label] == value).collect();
+                (200, json!({"kind": "SecretList", "apiVersion": "v1", "metadata": {}, "items": items}))
             }
-            ("GET", name) => state.0.get(name).map(|secret| (200, secret.clone())).ok_or((404, "NotFound")),
+            ("GET", name) => state.secrets.get(name).map_or_else(|| status(404, "NotFound"), |secret| (200, secret.clone())),
             ("POST", "") => {
                 let secret: Value = serde_json::from_slice(body).unwrap();
                 let name = secret["metadata"]["name"].as_str().unwrap().to_owned();
-                if state.0.contains_key(&name) {
-                    return Err((409, "AlreadyExists"));
+                if state.secrets.contains_key(&name) {
+                    return status(409, "AlreadyExists");
                 }
-                state.0.insert(name, secret.clone());
-                Ok((201, secret))
+                state.secrets.insert(name, secret.clone());
+                (201, secret)
             }
-            _ => Err((405, "MethodNotAllowed")),
+            _ => status(405, "MethodNotAllowed"),
         }
     }
+}
+
+fn status(code: u16, reason: &str) -> (u16, Value) {
+    (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason}))
 }
 
 /// A desk with a root key, and a cluster with one key under it.
@@ -142,7 +145,7 @@ impl Desk {
             labels.insert("app.kubernetes.io/managed-by".to_owned(), "kustody".to_owned());
             let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kustody.dev/local-key", "data": data,
                 "metadata": {"name": name, "labels": labels, "annotations": record.annotations, "resourceVersion": "9"}});
-            cluster.0.lock().unwrap().0.insert(name, secret);
+            cluster.0.lock().unwrap().secrets.insert(name, secret);
         }
         cluster
     }

@@ -152,14 +152,12 @@ pub(crate) async fn export(options: &ExportArgs) -> Result<(), Error> {
         _ => Error::Write { path: path(), source },
     })?;
     let Contents { provider, keys, root_check, holds_root_key, proven } = exported.contents;
-    let mut said = format!("exported {} of KeyProvider {provider} to {}\n", count(keys.len()), path());
-    said += &format!("root key: check value {root_check}");
-    said += match (holds_root_key, proven) {
-        (true, _) => ", generated and part of the file: whoever has the file and its passphrase opens everything under it\n",
-        (false, true) => ", not part of the file: keep it too; each key was proven to open under it\n",
-        (false, false) => ", not part of the file: keep it too; with --root each key would be proven to open under it\n",
+    let root = match (holds_root_key, proven) {
+        (true, _) => "generated and part of the file: whoever has the file and its passphrase opens everything under it",
+        (false, true) => "not part of the file: keep it too; each key was proven to open under it",
+        (false, false) => "not part of the file: keep it too; with --root each key would be proven to open under it",
     };
-    tell(&said)
+    tell(&format!("exported {} of KeyProvider {provider} to {}\nroot key: check value {root_check}, {root}\n", count(keys.len()), path()))
 }
 
 /// Imports.
@@ -169,20 +167,17 @@ pub(crate) async fn import(options: &ImportArgs) -> Result<(), Error> {
     let store = connect(&options.place).await?;
     let imported = recovery::import(&store, &text, &options.secrets.files()).await?;
     let Contents { provider, keys, root_check, .. } = imported.contents;
-    let mut said = format!(
-        "imported {} of KeyProvider {provider}; {} there already; root key: check value {root_check}\n",
+    let present = match keys.len() - imported.made {
+        0 => "none was".to_owned(),
+        1 => "1 was".to_owned(),
+        n => format!("{n} were"),
+    };
+    tell(&format!(
+        "imported {} of KeyProvider {provider}; {present} there already; root key: check value {root_check}\n\
+         to take a key back, its EncryptionKey names it in spec.adopt.keyId, and a line of spec.access of the KeyProvider lets it:\n  {}\n",
         count(imported.made),
-        match keys.len() - imported.made {
-            0 => "none was".to_owned(),
-            1 => "1 was".to_owned(),
-            n => format!("{n} were"),
-        }
-    );
-    said += "to take a key back, its EncryptionKey names it in spec.adopt.keyId, and a line of spec.access of the KeyProvider lets it\n";
-    for key in keys {
-        said += &format!("  {key}\n");
-    }
-    tell(&said)
+        keys.join("\n  ")
+    ))
 }
 
 impl SecretArgs {

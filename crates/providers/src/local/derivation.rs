@@ -106,6 +106,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "a test vector's key is compared")]
     fn hex(parameters: &Parameters, passphrase: &[u8]) -> String {
         kustody_core::hex::hex(parameters.key(&SecretBytes::new(passphrase.to_vec())).unwrap().expose())
     }

@@ -200,6 +200,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test compares what was opened")]
     fn records_come_back_as_they_were_without_their_revision() {
         let text = write(&header(), &key(), &[record(), record()]).unwrap();
         let sealed = read(&text).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kustody_core::secret::SecretBytes;
 
 use super::derivation::{Derivation, Parameters};
 use super::export::{self, Header, Lock, RootFacts};
@@ -74,28 +75,7 @@ pub async fn export(store: &dyn KeyStore, provider: &str, secrets: &Secrets, now
     let facts = facts(recorded.as_ref(), first)?;
     let root = open_root(provider, &facts, recorded.as_ref(), secrets.root.as_deref()).await?;
     let keys = prove(provider, &facts, root.as_deref(), &records)?;
-    let (lock, key) = match (&secrets.passphrase, &root, facts.source) {
-        (Some(path), ..) => {
-            let parameters = Parameters::new(Derivation::Argon2id)?;
-            let (_, key) = parameters.derive(private_file::passphrase(path)?).await?;
-            (Lock::Passphrase(parameters), key)
-        }
-        (None, _, Source::Generated) => {
-            return Err(refuse(format!(
-                "the root key of KeyProvider {provider} was generated and is a part of the export; name a file with a passphrase for it"
-            )));
-        }
-        (None, Some(root), _) => {
-            let salt = kustody_core::hex::hex(&random::<32>()?);
-            let key = root.export_key(&salt);
-            (Lock::RootKey { salt }, key)
-        }
-        (None, None, _) => {
-            return Err(refuse(
-                "name the file with the root key, or a file with a passphrase for the export: it is always encrypted".to_owned(),
-            ));
-        }
-    };
+    let (lock, key) = lock(provider, &facts, root.as_deref(), secrets).await?;
     let holds_root_key = facts.source == Source::Generated;
     let proven = root.is_some();
     let root_check = facts.check.clone();
@@ -115,32 +95,15 @@ pub async fn import(store: &dyn KeyStore, text: &str, secrets: &Secrets) -> Resu
     let refuse = |detail: String| Error::Configuration { detail };
     // A wrong root key is told by its check value, before anything is decrypted.
     let given = if facts.source == Source::Generated { None } else { open_root(provider, facts, None, secrets.root.as_deref()).await? };
-    let (key, with) = match (&sealed.header.lock, &given, &secrets.passphrase) {
-        (Lock::RootKey { salt }, Some(root), _) => (root.export_key(salt), "this root key"),
-        (Lock::RootKey { .. }, None, _) => {
-            return Err(refuse(format!(
-                "this export of KeyProvider {provider} is encrypted under its root key (check value {}); name the file that holds {}",
-                facts.check,
-                if facts.source == Source::Passphrase { "the passphrase of that root key" } else { "that root key" }
-            )));
-        }
-        (Lock::Passphrase(parameters), _, Some(path)) => (parameters.derive(private_file::passphrase(path)?).await?.1, "this passphrase"),
-        (Lock::Passphrase(_), _, None) => {
-            return Err(refuse(format!(
-                "this export of KeyProvider {provider} is encrypted under a passphrase of its own; name the file that holds it"
-            )));
-        }
-    };
+    let (key, with) = unlock(&sealed.header, given.as_deref(), secrets).await?;
     let mut records = sealed
         .open(&key)
         .ok_or_else(|| refuse(format!("the export does not open with {with}: it is another one, or the file was altered")))?;
     let at = records.iter().position(|found| found.name == record::root_name(provider));
-    let rooted =
-        RootRecord::from_record(at.map(|at| records.swap_remove(at)).ok_or_else(|| refuse("the export names no root key".to_owned()))?);
+    let rooted = RootRecord::from_record(at.map(|at| records.remove(at)).ok_or_else(|| refuse("the export names no root key".to_owned()))?);
     let root = if facts.source == Source::Generated { open_root(provider, facts, Some(&rooted), None).await? } else { given };
     let keys = prove(provider, facts, root.as_deref(), &records)?;
-    let wanted: Vec<Record> =
-        records.into_iter().zip(&keys).map(|(found, key)| imported(provider, found, key)).collect::<Result<_, _>>()?;
+    let wanted: Vec<Record> = records.into_iter().zip(&keys).map(|(found, key)| imported(provider, found, key)).collect();
 
     let root_is_there = compare_root(store, provider, facts).await?;
     let mut missing = Vec::new();
@@ -170,6 +133,47 @@ pub async fn import(store: &dyn KeyStore, text: &str, secrets: &Secrets) -> Resu
         }
     }
     Ok(Imported { contents, made })
+}
+
+/// What a new export is encrypted with.
+async fn lock(provider: &str, facts: &RootFacts, root: Option<&RootKey>, secrets: &Secrets) -> Result<(Lock, SecretBytes), Error> {
+    let detail = match (&secrets.passphrase, root, facts.source) {
+        (Some(path), ..) => {
+            let parameters = Parameters::new(Derivation::Argon2id)?;
+            let (_, key) = parameters.derive(private_file::passphrase(path)?).await?;
+            return Ok((Lock::Passphrase(parameters), key));
+        }
+        (None, _, Source::Generated) => format!(
+            "the root key of KeyProvider {provider} was generated and is a part of the export; name a file with a passphrase for it"
+        ),
+        (None, Some(root), _) => {
+            let salt = kustody_core::hex::hex(&random::<32>()?);
+            let key = root.export_key(&salt);
+            return Ok((Lock::RootKey { salt }, key));
+        }
+        (None, None, _) => "name the file with the root key, or a file with a passphrase for the export: it is always encrypted".to_owned(),
+    };
+    Err(Error::Configuration { detail })
+}
+
+/// What opens an export, and its name for people.
+async fn unlock(header: &Header, root: Option<&RootKey>, secrets: &Secrets) -> Result<(SecretBytes, &'static str), Error> {
+    let Header { provider, root: facts, .. } = header;
+    let detail = match (&header.lock, root, &secrets.passphrase) {
+        (Lock::RootKey { salt }, Some(root), _) => return Ok((root.export_key(salt), "this root key")),
+        (Lock::Passphrase(parameters), _, Some(path)) => {
+            return Ok((parameters.derive(private_file::passphrase(path)?).await?.1, "this passphrase"));
+        }
+        (Lock::RootKey { .. }, None, _) => format!(
+            "this export of KeyProvider {provider} is encrypted under its root key (check value {}); name the file that holds {}",
+            facts.check,
+            if facts.source == Source::Passphrase { "the passphrase of that root key" } else { "that root key" }
+        ),
+        (Lock::Passphrase(_), _, None) => {
+            format!("this export of KeyProvider {provider} is encrypted under a passphrase of its own; name the file that holds it")
+        }
+    };
+    Err(Error::Configuration { detail })
 }
 
 /// What there is to know of the root key without having it.
@@ -259,12 +263,12 @@ fn ours(found: Record) -> Record {
 }
 
 /// A record to be made: it is found by the names of its namespace and object until one takes it back.
-fn imported(provider: &str, found: Record, key: &Key) -> Result<Record, Error> {
-    let Some(claim) = key.claim() else { return Ok(found) };
-    let mut found = found;
-    found.labels.extend(record::of_owner(provider, &claim));
-    found.labels.extend(record::imported(provider, &claim));
-    Ok(found)
+fn imported(provider: &str, mut found: Record, key: &Key) -> Record {
+    if let Some(claim) = key.claim() {
+        found.labels.extend(record::of_owner(provider, &claim));
+        found.labels.extend(record::imported(provider, &claim));
+    }
+    found
 }
 
 /// Whether the root record is there already; refused when it, or a key, is of another root key.
