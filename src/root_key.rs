@@ -1,4 +1,4 @@
-//! `install-root-key`: copies a mounted root key to a file that only the operator's user can read.
+//! `install-root-key`: copies a mounted root key, or a passphrase, to a file that only the operator's user can read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// What a root key has at most: 32 bytes raw or as base64, with room for line ends.
+/// What a root key or a passphrase has at most, as the provider reads it.
 const MAX: usize = 256;
 
 /// Why the root key was not installed.
@@ -24,13 +24,13 @@ pub enum Error {
         source: io::Error,
     },
     /// The source holds nothing.
-    #[error("root key {path}: is empty; a root key has 32 bytes, raw or as base64")]
+    #[error("root key {path}: is empty; a root key has 32 bytes, raw or as base64, a passphrase 12 to {MAX}")]
     Empty {
         /// The source.
         path: PathBuf,
     },
     /// The source holds something else.
-    #[error("root key {path}: has more than {MAX} bytes; a root key has 32 bytes, raw or as base64")]
+    #[error("root key {path}: has more than {MAX} bytes; a root key has 32 bytes, raw or as base64, a passphrase 12 to {MAX}")]
     TooLarge {
         /// The source.
         path: PathBuf,

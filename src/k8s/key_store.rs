@@ -7,7 +7,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
-use kustody_api::names::LOCAL_KEY_LABEL;
+use kustody_api::names::{LOCAL_KEY_LABEL, LOCAL_KEY_TYPE};
 use kustody_core::secret::SecretBytes;
 use kustody_providers::Error;
 use kustody_providers::key_store::{KeyStore, Record};
@@ -95,7 +95,7 @@ fn from_record(record: &Record) -> Secret {
             annotations: Some(record.annotations.clone()),
             ..ObjectMeta::default()
         },
-        type_: Some("kustody.dev/local-key".to_owned()),
+        type_: Some(LOCAL_KEY_TYPE.to_owned()),
         data: Some(record.data.iter().map(|(name, value)| (name.clone(), ByteString(value.expose().to_vec()))).collect()),
         ..Secret::default()
     }

@@ -48,8 +48,8 @@ impl Providers {
 
     #[cfg(feature = "local")]
     fn make(&self, object: &KeyProvider) -> Result<Arc<dyn Provider>, Error> {
-        use kustody_api::key_provider::RootKey;
-        use kustody_providers::local::{Local, RootKeySource};
+        use kustody_api::key_provider::{Derivation as Wanted, RootKey};
+        use kustody_providers::local::{Derivation, Local, RootKeySource};
 
         use super::key_store::Secrets;
 
@@ -57,10 +57,17 @@ impl Providers {
         let source = match &local.root_key {
             None | Some(RootKey { generated: Some(_), .. }) => RootKeySource::Generated,
             Some(RootKey { file: Some(file), .. }) => RootKeySource::File(file.path.clone().into()),
+            Some(RootKey { passphrase: Some(passphrase), .. }) => RootKeySource::Passphrase {
+                path: passphrase.path.clone().into(),
+                derivation: passphrase.derivation.map(|derivation| match derivation {
+                    Wanted::Argon2id => Derivation::Argon2id,
+                    Wanted::Pbkdf2HmacSha256 => Derivation::Pbkdf2HmacSha256,
+                }),
+            },
             Some(_) => {
                 return Err(Error::Configuration {
                     detail: format!(
-                        "KeyProvider {}: spec.local.rootKey names neither generated nor file; name one of them",
+                        "KeyProvider {}: spec.local.rootKey names none of generated, file and passphrase; name one of them",
                         object.name_any()
                     ),
                 });
@@ -134,6 +141,6 @@ mod tests {
     async fn a_root_key_of_no_source_is_refused_with_the_choices() {
         let spec = json!({"local": {"rootKey": {}}});
         let error = providers().get(&object("a", 1, spec)).await.err().unwrap().to_string();
-        assert!(error.contains("spec.local.rootKey names neither generated nor file"), "{error}");
+        assert!(error.contains("spec.local.rootKey names none of generated, file and passphrase"), "{error}");
     }
 }

@@ -31,7 +31,6 @@ fn what_a_later_release_brings_is_refused_with_a_message_that_says_so() {
         ),
         ("binding", json!({"spec": {"deliver": {"exec": true}}}), "the exec wrapper is not available in this release"),
         ("provider", json!({"spec": {"aws": {"region": "eu-central-1"}, "local": null}}), "AWS is not available in this release"),
-        ("provider", json!({"spec": {"local": {"rootKey": {"passphrase": {}}}}}), "a passphrase is not available in this release"),
         ("provider", json!({"spec": {"limits": {"requestsPerSecond": 1}}}), "remove spec.limits"),
     ];
     for (kind, change, message) in cases {

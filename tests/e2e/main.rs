@@ -15,5 +15,6 @@ mod kinds;
 mod lifecycle;
 mod live;
 mod order;
+mod recovery;
 mod tenancy;
 mod workloads;

@@ -76,6 +76,8 @@ pub enum Reason {
     VariableNotRepresentable,
     /// The broker did not answer.
     BrokerUnavailable,
+    /// The root key that the keys are under is gone, or another one is in its place.
+    RootKeyLost,
     /// The root key lies in a Secret that was generated beside the keys.
     GeneratedRootKey,
     /// The root key comes from a mounted file.

@@ -80,21 +80,19 @@ pub struct Local {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("[has(self.generated), has(self.file), has(self.passphrase)].exists_one(p, p)")
-        .message("spec.local.rootKey: name exactly one of generated and file"),
-    validation = Rule::new("!has(self.passphrase)")
-        .message("spec.local.rootKey.passphrase: a passphrase is not available in this release; use generated or file"),
+        .message("spec.local.rootKey: name exactly one of generated, file and passphrase"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RootKey {
-    /// Generated once into a Secret beside the keys. Convenient, and no protection from whoever reads Secrets in the operator's namespace: condition `RootKeyInCluster` says so.
+    /// Generated with the first key, once, into a Secret beside the keys. Convenient, and no protection from whoever reads Secrets in the operator's namespace: condition `RootKeyInCluster` says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated: Option<Generated>,
     /// Read from a file that is mounted into the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<RootKeyFile>,
-    /// Derived from a passphrase. Refused in this release.
+    /// Derived from a passphrase in a file that is mounted into the operator. Salt and parameters are recorded with the first key, in a Secret of the operator's namespace, and never change after: who restores the keys needs that Secret (an export has it) and the passphrase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub passphrase: Option<Later>,
+    pub passphrase: Option<Passphrase>,
 }
 
 /// A generated root key has no settings.
@@ -108,6 +106,27 @@ pub struct RootKeyFile {
     /// Absolute path in the operator's containers, for example `/etc/kustody/root-key/key`. The file holds 32 bytes, raw or as base64, and is refused when its group or the world can read it.
     #[schemars(length(min = 2, max = 4096), regex(pattern = r"^/[^\x00]*$"))]
     pub path: String,
+}
+
+/// A root key that is derived from a passphrase.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Passphrase {
+    /// Absolute path in the operator's containers, for example `/etc/kustody/root-key/key`. The file holds the passphrase: 12 to 256 bytes, of which one line end at the end is not a part. It is refused when its group or the world can read it. Whoever has the Secrets of the operator's namespace can guess at it without being slowed by anything but the derivation: take six or more random words.
+    #[schemars(length(min = 2, max = 4096), regex(pattern = r"^/[^\x00]*$"))]
+    pub path: String,
+    /// How the root key is derived. Absent: `Argon2id`, for a provider that has no keys yet; one that has keys goes on as its root key was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation: Option<Derivation>,
+}
+
+/// How a root key is derived from a passphrase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Derivation {
+    /// Argon2id (RFC 9106) with 64 MiB of memory, 3 passes and 4 lanes.
+    Argon2id,
+    /// PBKDF2-HMAC-SHA256 with 600,000 iterations, where a policy asks for an algorithm that NIST has approved. Guessing is much cheaper than with Argon2id.
+    Pbkdf2HmacSha256,
 }
 
 /// One line of who may reach what.

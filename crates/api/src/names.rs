@@ -22,6 +22,8 @@ pub const FILES_VOLUME_PREFIX: &str = "kustody-files-";
 pub const ENV_VOLUME_PREFIX: &str = "kustody-env-";
 /// On Secrets of the local provider in the operator's namespace.
 pub const LOCAL_KEY_LABEL: &str = "kustody.dev/local-key";
+/// Type of those Secrets.
+pub const LOCAL_KEY_TYPE: &str = "kustody.dev/local-key";
 /// Values of [`INJECT_LABEL`] that can therefore not be names of bindings.
 pub const RESERVED_BINDING_NAMES: [&str; 4] = ["true", "false", "enabled", "required"];
 /// Namespaces whose pods never ask, whatever their labels.

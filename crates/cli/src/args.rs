@@ -8,6 +8,7 @@ use crate::completion::{CompleteArgs, CompletionArgs};
 use crate::explain::ExplainArgs;
 use crate::names::{BindingName, KeyReference, SecretName};
 use crate::preview::InjectArgs;
+use crate::recovery::{ExportArgs, ImportArgs};
 use crate::refresh::RefreshArgs;
 use crate::reseal::ResealArgs;
 use crate::rotate::RotateArgs;
@@ -15,7 +16,7 @@ use crate::rotate::RotateArgs;
 const LATER: &str = "\
 Each subcommand's --help has examples, the rights that it takes and its exit codes. Completion: kubectl kustody completion --help.
 
-In later releases: doctor, keys. In this one, `kubectl describe` of a KeyProvider or an EncryptionKey says what is missing.";
+In later releases: doctor. In this one, `kubectl describe` of a KeyProvider or an EncryptionKey says what is missing.";
 
 const SEAL_HELP: &str = "\
 Examples:
@@ -60,6 +61,10 @@ pub(crate) enum Command {
     Inject(InjectArgs),
     /// Say why a pod was or was not given each secret.
     Explain(ExplainArgs),
+    /// Export the keys of an embedded KMS into one encrypted file.
+    ExportKeys(ExportArgs),
+    /// Import keys of an embedded KMS that were exported, for example into an empty cluster.
+    ImportKeys(ImportArgs),
     /// Print completion for bash, zsh, fish or kubectl.
     Completion(CompletionArgs),
     /// What kubectl asks for completion.

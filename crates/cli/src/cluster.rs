@@ -115,6 +115,11 @@ impl Cluster {
         &self.namespace
     }
 
+    /// The client itself, for what deals in other things than objects of ours.
+    pub(crate) fn into_client(self) -> Client {
+        self.client
+    }
+
     /// Reads one object.
     pub(crate) async fn get(&self, resource: Resource, namespace: Option<&str>, name: &str) -> Result<Value, Error> {
         let failed = |source| failed("get", resource, object(resource, namespace, name), source);

@@ -5,7 +5,7 @@ use std::io;
 use kustody_inject::answer;
 use thiserror::Error;
 
-use crate::{cluster, manifests, seal};
+use crate::{cluster, manifests, recovery, seal};
 
 /// An error that knows its exit code.
 pub(crate) trait Exit: std::error::Error {
@@ -19,7 +19,13 @@ impl Exit for seal::Error {
     }
 }
 
-/// Of every subcommand but those that seal.
+impl Exit for recovery::Error {
+    fn exit_code(&self) -> u8 {
+        Self::exit_code(self)
+    }
+}
+
+/// Of every subcommand but those that seal or recover.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
     #[error(transparent)]

@@ -19,6 +19,7 @@ mod manifests;
 mod names;
 mod output;
 mod preview;
+mod recovery;
 mod refresh;
 mod report;
 mod request;
@@ -43,6 +44,8 @@ async fn main() -> ExitCode {
         Command::Refresh(options) => ended(refresh::run(options).await),
         Command::Inject(options) => ended(preview::run(options).await),
         Command::Explain(options) => ended(explain::run(options).await),
+        Command::ExportKeys(options) => ended(recovery::export(options).await),
+        Command::ImportKeys(options) => ended(recovery::import(options).await),
         Command::Completion(options) => ended(completion::run(options)),
         Command::Complete(options) => ended(completion::complete(options)),
     }

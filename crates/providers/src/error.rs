@@ -45,7 +45,13 @@ pub enum Error {
         /// Which key.
         id: String,
     },
-    /// The root key or the configuration is unusable.
+    /// The root key that the keys are under is gone, or another one is in its place. Nothing was overwritten.
+    #[error("{detail}")]
+    RootKey {
+        /// What to restore.
+        detail: String,
+    },
+    /// The configuration is unusable.
     #[error("{detail}")]
     Configuration {
         /// The object, the field, the rule and the remedy.

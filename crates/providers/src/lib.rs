@@ -36,7 +36,8 @@ pub trait Provider: Send + Sync {
     /// The key that an earlier `create_key` with this nonce made, if it did; the caller compares its claim.
     async fn find_by_nonce(&self, nonce: &str) -> Result<Option<Key>, Error>;
 
-    /// All keys that carry `claim`'s cluster, namespace UID and object name, whatever object UID they carry.
+    /// All keys that carry `claim`'s cluster, namespace UID and object name, whatever object UID they carry; and those that
+    /// were imported for an object of its namespace and name and that none has taken back yet.
     async fn find_retained(&self, claim: &Claim) -> Result<Vec<Key>, Error>;
 
     /// The key as the service sees it now. [`Error::NotFound`] never means "make a new one".

@@ -64,6 +64,11 @@ impl MemoryStore {
         self.locked().reads.clone()
     }
 
+    /// Every record with its revision, in words: two that are equal mean that nothing was written between.
+    pub fn dump(&self) -> Vec<String> {
+        self.locked().records.values().map(|record| format!("{} {} {:?}", record.name, record.revision, record.annotations)).collect()
+    }
+
     /// Names of all records.
     pub fn names(&self) -> Vec<String> {
         self.locked().records.keys().cloned().collect()

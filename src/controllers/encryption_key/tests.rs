@@ -15,6 +15,7 @@ use super::plan::{Earlier, Start};
 use super::*;
 
 mod lifecycle;
+mod recovery;
 mod times;
 
 /// Ends the process, as far as the pass can tell, at the n-th step: before its effect or after it.

@@ -56,6 +56,7 @@ pub fn condition_of(failure: &Failure, provider: &str) -> Option<Verdict> {
                 ProviderError::State { .. } => Reason::KeyNotUsable,
                 ProviderError::Conflict { .. } => Reason::Conflict,
                 ProviderError::Unavailable { .. } => Reason::ProviderUnavailable,
+                ProviderError::RootKey { .. } => Reason::RootKeyLost,
                 ProviderError::Denied { .. } | ProviderError::Configuration { .. } | ProviderError::Ciphertext { .. } => {
                     Reason::ProviderNotReady
                 }
@@ -67,6 +68,7 @@ pub fn condition_of(failure: &Failure, provider: &str) -> Option<Verdict> {
                 ProviderError::Conflict { .. }
                 | ProviderError::Denied { .. }
                 | ProviderError::Configuration { .. }
+                | ProviderError::RootKey { .. }
                 | ProviderError::Ciphertext { .. } => "",
             };
             Verdict::new(reason, format!("KeyProvider {provider}: {error}{remedy}"))

@@ -63,6 +63,7 @@ fn ready(name: &str, probe: &Result<Probe, Error>) -> Observation {
 
 fn reason(error: &Error) -> Reason {
     match error {
+        Error::RootKey { .. } => Reason::RootKeyLost,
         Error::Configuration { .. } | Error::Ciphertext { .. } => Reason::InvalidSpec,
         Error::Denied { .. } => Reason::ProviderRefuses,
         Error::NotFound { .. } => Reason::KeyNotFound,
@@ -75,10 +76,10 @@ fn root_key(in_cluster: bool) -> Observation {
     let (reason, message) = if in_cluster {
         let message = "the root key lies in a Secret of the operator's namespace, beside the keys under it: whoever reads Secrets there, \
             etcd or a backup of either can open everything under this provider; where that is too many, make another KeyProvider \
-            with spec.local.rootKey.file";
+            with spec.local.rootKey.file or .passphrase";
         (Reason::GeneratedRootKey, message)
     } else {
-        let message = "the root key comes from a mounted file and is not stored by Kustody: keep a copy outside this cluster, \
+        let message = "the root key comes from a mounted file and is not stored by Kustody: keep a copy of that file outside this cluster, \
             without it nothing under this provider can be opened; where the file is mounted from a Secret of this cluster, whoever \
             reads that Secret has it";
         (Reason::MountedRootKey, message)

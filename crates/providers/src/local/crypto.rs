@@ -83,7 +83,7 @@ fn parts(ciphertext: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
-fn put(bytes: &mut Vec<u8>, part: &[u8]) {
+pub(super) fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     // Parts are names and ids, bounded by the API server far below 4 GiB.
     bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(part);

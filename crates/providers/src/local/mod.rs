@@ -15,11 +15,17 @@ use crate::key_store::{KeyStore, Record};
 use crate::{Capabilities, Claim, Context, CreateKey, Error, Key, Probe, Provider, State, Version, Wanted, Wrapped};
 
 mod crypto;
+mod derivation;
+mod export;
+mod private_file;
 mod record;
+pub mod recovery;
 mod root;
+mod root_record;
 #[cfg(test)]
 mod tests;
 
+pub use derivation::Derivation;
 pub use root::RootKeySource;
 
 /// What [`Provider::wrap`] takes at most, as AWS KMS does.
@@ -87,30 +93,27 @@ impl Local {
 #[async_trait]
 impl Provider for Local {
     async fn probe(&self) -> Result<Probe, Error> {
-        let root = self.root.reload(self.store.as_ref()).await?;
-        for mut record in self.store.list(&record::of_provider(&self.name)).await? {
-            root.must_have_wrapped(&record, record::id(&record).unwrap_or(&record.name), &self.name)?;
-            // What a cloud does by itself: the list is live, and a record that was written since stays as it is.
-            if record::is_due(&record, (self.clock)())? {
-                record::destroy(&mut record)?;
-                match self.store.replace(&record).await {
-                    Ok(()) | Err(Error::Conflict { .. }) => {}
-                    Err(error) => return Err(error),
+        let root = self.root.current(self.store.as_ref()).await?;
+        let identity = match &root {
+            Some(root) => format!("embedded KMS, root key {}", root.check()),
+            None => "embedded KMS, whose root key is made with the first key".to_owned(),
+        };
+        if let Some(root) = root {
+            for mut record in self.store.list(&record::of_provider(&self.name)).await? {
+                root.must_have_wrapped(&record, record::id(&record).unwrap_or(&record.name), &self.name)?;
+                // What a cloud does by itself: the list is live, and a record that was written since stays as it is.
+                if record::is_due(&record, (self.clock)())? {
+                    record::destroy(&mut record)?;
+                    match self.store.replace(&record).await {
+                        Ok(()) | Err(Error::Conflict { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
         Ok(Probe {
-            identity: format!("embedded KMS, root key {}", root.check()),
-            capabilities: Capabilities(vec![
-                "CreateKeys",
-                "Adopt",
-                "Rotate",
-                "Disable",
-                "ScheduleDeletion",
-                "Wrap",
-                "AssociatedData",
-                "Tags",
-            ]),
+            identity,
+            capabilities: Capabilities(vec!["CreateKeys", "Adopt", "Rotate", "Disable", "ScheduleDeletion", "Wrap", "AssociatedData", "Tags"]),
             root_key_in_cluster: Some(self.root.is_in_cluster()),
         })
     }
@@ -120,7 +123,7 @@ impl Provider for Local {
         let id = record::id_of(&request.claim, &request.nonce);
         if self.store.read(&record::name(&request.nonce)).await?.is_none() {
             // Read anew: a key under a root key that is only left in this process would be lost with it.
-            let root = self.root.reload(self.store.as_ref()).await?;
+            let root = self.root.for_new_key(self.store.as_ref()).await?;
             let version = Version { id: "1".to_owned(), created: Some((self.clock)()), primary: true };
             let material = crypto::random_key()?;
             let wrapped = root.wrap_material(&material, &id, &version.id)?;
@@ -143,7 +146,16 @@ impl Provider for Local {
         let keys: Vec<Key> = records.iter().map(record::describe).collect::<Result<_, _>>()?;
         // Labels are digests; the claim itself decides.
         let same = |key: &Key| key.claim().is_some_and(|found| Claim { owner_uid: claim.owner_uid.clone(), ..found } == *claim);
-        Ok(keys.into_iter().filter(same).collect())
+        let mut keys: Vec<Key> = keys.into_iter().filter(same).collect();
+        // An imported key carries the claim of a cluster or namespace that is gone: its names decide, and adoption takes it back.
+        for record in self.store.list(&record::imported(&self.name, claim)).await? {
+            let key = record::describe(&record)?;
+            let named = key.claim().is_some_and(|found| (&found.namespace, &found.name) == (&claim.namespace, &claim.name));
+            if named && keys.iter().all(|known| known.id != key.id) {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
     }
 
     async fn describe_key(&self, id: &str) -> Result<Key, Error> {

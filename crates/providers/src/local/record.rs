@@ -12,13 +12,14 @@ use crate::{Claim, Error, Key, State, Version};
 const PROVIDER_LABEL: &str = "kustody.dev/local-provider";
 const ROOT_LABEL: &str = "kustody.dev/local-root";
 const OWNER_LABEL: &str = "kustody.dev/local-owner";
-const PROVIDER: &str = "kustody.dev/provider";
+const IMPORTED_LABEL: &str = "kustody.dev/local-imported";
+pub(super) const PROVIDER: &str = "kustody.dev/provider";
 const ID: &str = "kustody.dev/key-id";
 const DELETION: &str = "kustody.dev/key-deletion";
 const STATE: &str = "kustody.dev/key-state";
 const TAGS: &str = "kustody.dev/key-tags";
 const VERSIONS: &str = "kustody.dev/key-versions";
-const ROOT_CHECK: &str = "kustody.dev/root-check";
+pub(super) const ROOT_CHECK: &str = "kustody.dev/root-check";
 
 /// A nonce becomes part of a record's name and of an id.
 pub(super) fn check_nonce(nonce: &str) -> Result<(), Error> {
@@ -55,6 +56,12 @@ pub(super) fn of_owner(provider: &str, claim: &Claim) -> BTreeMap<String, String
     of_provider(provider).into_iter().chain([(OWNER_LABEL.to_owned(), owner)]).collect()
 }
 
+/// Keys that were imported and that no object has taken back since, by the names of their namespace and object.
+pub(super) fn imported(provider: &str, claim: &Claim) -> BTreeMap<String, String> {
+    let place = short(&format!("{}/{}", claim.namespace, claim.name));
+    of_provider(provider).into_iter().chain([(IMPORTED_LABEL.to_owned(), place)]).collect()
+}
+
 pub(super) fn new(
     provider: &str,
     id: &str,
@@ -87,6 +94,11 @@ pub(super) fn id(record: &Record) -> Option<&str> {
 
 pub(super) fn provider(record: &Record) -> Option<&String> {
     record.annotations.get(PROVIDER)
+}
+
+/// Whether it is a key's, and not something else that carries the provider's label.
+pub(super) fn is_key(found: &Record, of: &str) -> bool {
+    provider(found).is_some_and(|provider| provider == of) && found.annotations.contains_key(ID)
 }
 
 pub(super) fn root_check(record: &Record) -> Option<&String> {
@@ -165,12 +177,13 @@ pub(super) fn tag(record: &mut Record, tags: &BTreeMap<String, String>) -> Resul
     }
     if let (Some(claim), Some(provider)) = (Claim::from_tags(&after), provider(record).cloned()) {
         record.labels.extend(of_owner(&provider, &claim));
+        record.labels.remove(IMPORTED_LABEL);
     }
     record.annotations.insert(TAGS.to_owned(), json(&after)?);
     Ok(true)
 }
 
-fn read<T: serde::de::DeserializeOwned>(record: &Record, annotation: &str) -> Result<T, Error> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(record: &Record, annotation: &str) -> Result<T, Error> {
     let text = record.annotations.get(annotation).map_or("", String::as_str);
     serde_json::from_str(text).map_err(|_| Error::Configuration {
         detail: format!(
@@ -180,6 +193,6 @@ fn read<T: serde::de::DeserializeOwned>(record: &Record, annotation: &str) -> Re
     })
 }
 
-fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Error> {
+pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| Error::Configuration { detail: format!("failed to write a record: {error}") })
 }

@@ -12,7 +12,7 @@ use crate::key_store::KeyStore;
 use crate::testing::{MemoryStore, cases, claim, context, request};
 use crate::{Error, Provider, State, Wanted};
 
-fn local(store: &Arc<MemoryStore>, source: RootKeySource) -> Local {
+pub(super) fn local(store: &Arc<MemoryStore>, source: RootKeySource) -> Local {
     let store: Arc<dyn KeyStore> = Arc::<MemoryStore>::clone(store);
     Local::new(store, "local", source, Arc::new(|| Timestamp::UNIX_EPOCH))
 }
@@ -164,7 +164,7 @@ async fn a_provider_applied_again_finds_its_keys_and_another_s_are_not_its_own()
     assert!(matches!(other.create_key(&request("nonce0011", "a")).await, Err(Error::Conflict { .. })));
 }
 
-fn root_record(store: &MemoryStore) -> String {
+pub(super) fn root_record(store: &MemoryStore) -> String {
     store.names().into_iter().find(|name| name.starts_with("kustody-root-")).unwrap()
 }
 
@@ -220,7 +220,7 @@ async fn an_unreadable_annotation_names_the_secret_and_the_remedy() {
     }
 }
 
-fn file(directory: &Path, mode: u32, bytes: &[u8]) -> RootKeySource {
+pub(super) fn file(directory: &Path, mode: u32, bytes: &[u8]) -> RootKeySource {
     let path = directory.join("root-key");
     std::fs::write(&path, bytes).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -257,8 +257,18 @@ async fn another_root_key_is_told_before_anything_is_written() {
     let first = local(&store, file(directory.path(), 0o600, &[1; 32]));
     let key = first.create_key(&request("nonce0007", "a")).await.unwrap();
     let second = local(&store, file(directory.path(), 0o600, &[2; 32]));
-    for error in [second.probe().await.err(), second.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.err()] {
-        let Some(Error::Configuration { detail }) = error else { panic!("{error:?}") };
-        assert!(detail.contains("is not the root key that key vision/a/nonce0007 was wrapped with"), "{detail}");
+    let before = store.dump();
+    for error in [
+        second.probe().await.err(),
+        second.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.err(),
+        second.create_key(&request("nonce0016", "b")).await.err(),
+    ] {
+        let Some(Error::RootKey { detail }) = error else { panic!("{error:?}") };
+        for part in
+            ["root-key", "is not the root key that the keys of KeyProvider local are under", "nothing was overwritten", "restore that one"]
+        {
+            assert!(detail.contains(part), "{part}: {detail}");
+        }
     }
+    assert_eq!(store.dump(), before, "nothing was written");
 }

@@ -78,6 +78,7 @@ fn an_empty_dir_says_what_audit_records_do_not_survive() {
 fn each_failure_has_its_reason_and_its_own_words() {
     let cases = [
         (Error::Configuration { detail: "root key file /k: has mode 0444".to_owned() }, "InvalidSpec", "mode 0444"),
+        (Error::RootKey { detail: "restore that Secret".to_owned() }, "RootKeyLost", "restore that Secret"),
         (Error::Denied { operation: "list", id: "Secret x".to_owned(), detail: "Role".to_owned() }, "ProviderRefuses", "Role"),
         (Error::Unavailable { operation: "read", detail: "timed out".to_owned() }, "ProviderUnavailable", "timed out"),
         (Error::NotFound { id: "a/b/c".to_owned() }, "KeyNotFound", "a/b/c"),

@@ -1,0 +1,93 @@
+//! The records of the embedded KMS, as the user may read and make them: nothing here replaces or deletes one.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::{Api, Client, ResourceExt};
+use kustody_api::names::{LOCAL_KEY_LABEL, LOCAL_KEY_TYPE};
+use kustody_core::secret::SecretBytes;
+use kustody_providers::Error;
+use kustody_providers::key_store::{KeyStore, Record};
+
+/// Secrets of the operator's namespace under the user's own rights: `get`, `list` and, for an import, `create`.
+pub(super) struct OperatorSecrets {
+    api: Api<Secret>,
+    namespace: String,
+}
+
+impl OperatorSecrets {
+    pub(super) fn new(client: Client, namespace: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace), namespace: namespace.to_owned() }
+    }
+
+    fn failed(&self, operation: &'static str, what: &str, error: &kube::Error) -> Error {
+        let id = format!("Secrets of namespace {} ({what})", self.namespace);
+        match error {
+            kube::Error::Api(status) if status.is_forbidden() => {
+                let detail = format!("you may not {operation} secrets there; ask whoever gives rights in this cluster");
+                Error::Denied { operation, id, detail }
+            }
+            kube::Error::Api(status) if status.is_not_found() => Error::Configuration {
+                detail: format!("namespace {} does not exist in this cluster; check --namespace and --context", self.namespace),
+            },
+            // The error of a Secret's request names the request, never the body.
+            _ => Error::Unavailable { operation, detail: format!("{id}: {error}") },
+        }
+    }
+}
+
+#[async_trait]
+impl KeyStore for OperatorSecrets {
+    async fn read(&self, name: &str) -> Result<Option<Record>, Error> {
+        Ok(self.api.get_opt(name).await.map_err(|error| self.failed("get", name, &error))?.map(into_record))
+    }
+
+    async fn create(&self, record: &Record) -> Result<bool, Error> {
+        match self.api.create(&PostParams::default(), &from_record(record)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            Err(error) => Err(self.failed("create", &record.name, &error)),
+        }
+    }
+
+    async fn replace(&self, record: &Record) -> Result<(), Error> {
+        Err(Error::Conflict { id: record.name.clone(), detail: "kubectl kustody overwrites no record".to_owned() })
+    }
+
+    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {
+        let selector = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+        let found =
+            self.api.list(&ListParams::default().labels(&selector)).await.map_err(|error| self.failed("list", &selector, &error))?;
+        Ok(found.items.into_iter().map(into_record).collect())
+    }
+}
+
+fn into_record(secret: Secret) -> Record {
+    Record {
+        name: secret.name_any(),
+        revision: secret.resource_version().unwrap_or_default(),
+        labels: secret.labels().clone(),
+        annotations: secret.annotations().clone(),
+        data: secret.data.unwrap_or_default().into_iter().map(|(name, ByteString(value))| (name, SecretBytes::new(value))).collect(),
+    }
+}
+
+/// As the operator writes them (`src/k8s/key_store.rs`).
+#[expect(clippy::disallowed_methods, reason = "what is stored is ciphertext, or the generated root key, which is the stated exception")]
+fn from_record(record: &Record) -> Secret {
+    let ours = [("app.kubernetes.io/managed-by".to_owned(), "kustody".to_owned()), (LOCAL_KEY_LABEL.to_owned(), "true".to_owned())];
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(record.name.clone()),
+            labels: Some(record.labels.clone().into_iter().chain(ours).collect()),
+            annotations: Some(record.annotations.clone()),
+            ..ObjectMeta::default()
+        },
+        type_: Some(LOCAL_KEY_TYPE.to_owned()),
+        data: Some(record.data.iter().map(|(name, value)| (name.clone(), ByteString(value.expose().to_vec()))).collect()),
+        ..Secret::default()
+    }
+}
