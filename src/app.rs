@@ -7,6 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::broker;
 use crate::config::{Config, Role};
@@ -16,8 +18,10 @@ use crate::runtime::process::Process;
 use crate::runtime::{admin, server};
 use crate::webhook;
 
-/// How long the background may take to end; below Kubernetes' default grace period of 30 s.
-const SHUTDOWN: Duration = Duration::from_secs(25);
+/// How long servers go on after the end was announced: until every node's routes lead elsewhere.
+const ANNOUNCED: Duration = Duration::from_secs(5);
+/// How long the background may take to end; with [`ANNOUNCED`] below the chart's grace period of 30 s.
+const SHUTDOWN: Duration = Duration::from_secs(20);
 
 /// Why the process could not start or go on.
 #[derive(Debug, Error)]
@@ -61,8 +65,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let address = config.admin_address;
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
     // The admin endpoints answer until the very end, so that a drain is visible as "stopping".
-    let admin_stop = tokio_util::sync::CancellationToken::new();
-    let admin = process.tasks.spawn(server::serve(listener, None, admin::router(&process), admin_stop.clone()));
+    let (admin_stop, admin_tasks) = (CancellationToken::new(), TaskTracker::new());
+    admin_tasks.spawn(server::serve(listener, None, admin::router(&process), admin_stop.clone()));
 
     start_roles(&client, &config, &process).await?;
     tracing::info!(roles = ?config.roles, "started");
@@ -74,13 +78,19 @@ pub async fn run(config: Config) -> Result<(), Error> {
         _ = interrupt.recv() => tracing::info!("ending on SIGINT"),
         () = process.stop.cancelled() => {}
     }
+    process.draining.cancel();
+    // Others learn of the end a moment later, and until then they come here.
+    if config.plays(Role::Webhook) || config.plays(Role::Broker) {
+        let _ = process.stop.run_until_cancelled(tokio::time::sleep(ANNOUNCED)).await;
+    }
     process.stop.cancel();
-    admin_stop.cancel();
     process.tasks.close();
     if tokio::time::timeout(SHUTDOWN, process.tasks.wait()).await.is_err() {
         tracing::warn!("not everything ended in time");
     }
-    drop(admin);
+    // Whatever connection of a scraper idles: nobody waits for it.
+    admin_stop.cancel();
+    admin_tasks.close();
     process.failure().map_or(Ok(()), |why| Err(Error::Failed(why.to_owned())))
 }
 

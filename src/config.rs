@@ -90,4 +90,9 @@ impl Config {
     pub fn webhook_configuration(&self) -> String {
         format!("zz-{}", self.name)
     }
+
+    /// The chart's `ValidatingWebhookConfiguration`: the gate before our own kinds.
+    pub fn gates_configuration(&self) -> String {
+        format!("{}-gates", self.name)
+    }
 }

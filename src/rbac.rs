@@ -75,6 +75,15 @@ pub const ROLES: &[Role] = &[
                 ),
                 &["zz-{name}"],
             ),
+            named(
+                cluster(
+                    "admissionregistration.k8s.io",
+                    &["validatingwebhookconfigurations"],
+                    &["get", "list", "watch", "patch"],
+                    "the same for the gate before our own kinds",
+                ),
+                &["{name}-gates"],
+            ),
             ours(
                 "",
                 &["secrets"],
@@ -95,6 +104,12 @@ pub const ROLES: &[Role] = &[
             cluster("", &["namespaces"], &["list", "watch"], "labels decide whose pods ask"),
             cluster("", &["nodes"], &["list", "watch"], "environment files need every kubelet to know them"),
             cluster("", &["resourcequotas", "limitranges"], &["list", "watch"], "whether a namespace demands a CPU limit"),
+            cluster(
+                "authorization.k8s.io",
+                &["subjectaccessreviews"],
+                &["create"],
+                "whether whoever writes an object of ours may use what it names",
+            ),
             named(ours("", &["services"], &["list", "watch"], "the address that agents are given"), &["{name}-broker"]),
             named(ours("", &["secrets"], &["get", "list", "watch"], "its own certificate, and no other Secret"), &["{name}-webhook-tls"]),
         ],

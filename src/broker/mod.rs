@@ -86,7 +86,7 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
     let watches = Watches { readiness: process.readiness.clone(), tasks: process.tasks.clone(), stop: process.stop.clone() };
     let changes = Changes::default();
     let caches = Caches::start(&client, &watches, &changes);
-    let followed = certificate::follow(client.clone(), &config.namespace, &config.broker_secret(), process);
+    let followed = certificate::follow(client.clone(), &config.namespace, "broker", &config.broker_secret(), process);
     let connect = Arc::new(Providers::new(client.clone(), &config.namespace, Arc::clone(&process.clock)));
     let counts = metrics::Counts::new(&process.metrics);
     let broker = Arc::new(Broker {
@@ -102,6 +102,6 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
     });
     routes::keep(&broker, process);
     let router = routes::router(broker);
-    process.tasks.spawn(server::serve(listener, Some(followed.certificate.server_config()), router, process.stop.clone()));
+    process.tasks.spawn(server::serve(listener, Some(followed.certificate.server_config()), router, process.ending()));
     Ok(())
 }

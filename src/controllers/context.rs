@@ -45,7 +45,7 @@ pub struct Context {
     pub metrics: Reconciles,
     /// Readiness, tasks, stop and clock.
     pub process: Process,
-    /// PEM of our certificate authority, once `certificates` has it.
+    /// PEM of every authority of ours that is trusted, once `certificates` has one.
     pub authority: ArcSwapOption<String>,
     cluster: OnceCell<String>,
 }

@@ -9,58 +9,173 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
+use crate::runtime::expiry::Source;
 use crate::runtime::process::Process;
 use crate::runtime::readiness::Token;
 use crate::runtime::tls::Certificate;
+use crate::runtime::validity::Validity;
 
 /// What the Secret holds, always the newest.
 #[derive(Clone)]
 pub struct Followed {
     /// For the server; serves nothing until there is one.
     pub certificate: Certificate,
-    /// PEM of the authority that signs it.
+    /// PEM of every authority that is trusted: more than one while one takes over from another.
     pub authority: Arc<ArcSwapOption<String>>,
 }
 
-/// Follows Secret `name`; the process is not ready before its first usable content.
+/// Follows Secret `name`, which holds the certificate of `role`; the process is not ready before its first usable content.
 ///
-/// A pair that cannot be used leaves the one in force. Requires in `namespace`, by that one name: `secrets: get, list, watch`.
-pub fn follow(client: Client, namespace: &str, name: &str, process: &Process) -> Followed {
+/// A pair that cannot be used, or has ended, leaves the one in force. Requires in `namespace`, by that one name:
+/// `secrets: get, list, watch`.
+pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, process: &Process) -> Followed {
     let followed = Followed { certificate: Certificate::default(), authority: Arc::default() };
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let changes = watcher(Api::<Secret>::namespaced(client, namespace), config)
         .default_backoff()
         .applied_objects()
         .take_until(process.stop.clone().cancelled_owned());
-    let mut waiting = Some(process.readiness.register(format!("certificate in Secret {name}")));
-    let target = followed.clone();
-    let name = name.to_owned();
+    let mut follower = Follower {
+        role,
+        name: name.to_owned(),
+        target: followed.clone(),
+        waiting: Some(process.readiness.register(format!("certificate in Secret {name}"))),
+        in_force: None,
+        process: process.clone(),
+    };
     process.tasks.spawn(async move {
         tokio::pin!(changes);
         while let Some(change) = changes.next().await {
             match change {
-                Ok(secret) => put_in_force(&secret, &name, &target, &mut waiting),
-                Err(error) => tracing::warn!(%error, secret = name, "watch of the certificate failed, retrying"),
+                Ok(secret) => follower.take(&secret),
+                Err(error) => tracing::warn!(%error, secret = follower.name, "watch of the certificate failed, retrying"),
             }
         }
         // Ended before there was one: the process stops, and was never ready.
-        std::mem::forget(waiting);
+        std::mem::forget(follower.waiting);
     });
     followed
 }
 
-fn put_in_force(secret: &Secret, name: &str, target: &Followed, waiting: &mut Option<Token>) {
-    let entry = |entry| secret.data.as_ref().and_then(|data| data.get(entry)).map(|ByteString(bytes)| bytes.as_slice());
-    let (Some(certificate), Some(key), Some(authority)) = (entry("tls.crt"), entry("tls.key"), entry("ca.crt")) else {
-        tracing::warn!(secret = name, "the Secret lacks tls.crt, tls.key or ca.crt; the certificate in force stays");
-        return;
-    };
-    if let Err(error) = target.certificate.replace(certificate, key) {
-        tracing::warn!(%error, secret = name, "the Secret holds no usable certificate; the one in force stays");
-        return;
+struct Follower {
+    role: &'static str,
+    name: String,
+    target: Followed,
+    waiting: Option<Token>,
+    in_force: Option<Validity>,
+    process: Process,
+}
+
+impl Follower {
+    /// Puts what the Secret holds in force.
+    fn take(&mut self, secret: &Secret) {
+        let name = &self.name;
+        let entry = |entry| secret.data.as_ref().and_then(|data| data.get(entry)).map(|ByteString(bytes)| bytes.as_slice());
+        let (Some(certificate), Some(key), Some(authority)) = (entry("tls.crt"), entry("tls.key"), entry("ca.crt")) else {
+            tracing::warn!(secret = name, "the Secret lacks tls.crt, tls.key or ca.crt; the certificate in force stays");
+            return;
+        };
+        let now = self.process.clock.now();
+        let holds = |validity: Option<Validity>| validity.is_some_and(|validity| validity.holds(now));
+        let validity = Validity::of_pem(certificate);
+        if holds(self.in_force) && !holds(validity) {
+            tracing::warn!(secret = name, ends = ?validity.map(|validity| validity.ends), "the Secret's certificate does not hold now; the one in force stays");
+            return;
+        }
+        if let Err(error) = self.target.certificate.replace(certificate, key) {
+            tracing::warn!(%error, secret = name, "the Secret holds no usable certificate; the one in force stays");
+            return;
+        }
+        self.target.authority.store(Some(Arc::new(String::from_utf8_lossy(authority).into_owned())));
+        self.in_force = validity;
+        self.process.expiries.set(self.role, Source::Served, validity.map(|validity| validity.ends));
+        tracing::info!(secret = name, ends = ?validity.map(|validity| validity.ends), "serving with the certificate");
+        drop(self.waiting.take());
     }
-    target.authority.store(Some(Arc::new(String::from_utf8_lossy(authority).into_owned())));
-    if waiting.take().is_some() {
-        tracing::info!(secret = name, "serving with the certificate");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::{SignedDuration, Timestamp};
+    use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::Secret;
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::{Followed, Follower};
+    use crate::runtime::clock::Clock;
+    use crate::runtime::process::Process;
+
+    struct At(Timestamp);
+
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn follower() -> Follower {
+        let process = Process::new(Arc::new(At(now())));
+        let target = Followed { certificate: crate::runtime::tls::Certificate::default(), authority: Arc::default() };
+        let waiting = Some(process.readiness.register("certificate"));
+        Follower { role: "broker", name: "kustody-broker-tls".to_owned(), target, waiting, in_force: None, process }
+    }
+
+    /// A Secret whose certificate ends that many days from now.
+    fn secret(days: i64, authority: &str) -> Secret {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(vec!["a".to_owned()]).unwrap();
+        let date = |days: i64| {
+            let date = (now() + SignedDuration::from_hours(days * 24)).to_zoned(jiff::tz::TimeZone::UTC).date();
+            rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
+        };
+        (parameters.not_before, parameters.not_after) = (date(-100), date(days));
+        let certificate = parameters.self_signed(&key).unwrap().pem();
+        let data = [("tls.crt", certificate), ("tls.key", key.serialize_pem()), ("ca.crt", authority.to_owned())];
+        Secret { data: Some(data.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes()))).into()), ..Secret::default() }
+    }
+
+    fn authority(follower: &Follower) -> String {
+        follower.target.authority.load_full().map(|text| text.as_ref().clone()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_renewal_is_in_force_at_once_and_its_end_is_a_metric() {
+        let mut follower = follower();
+        for (days, bundle) in [(10, "one"), (80, "one and two")] {
+            follower.take(&secret(days, bundle));
+            assert_eq!(authority(&follower), bundle);
+            let ends = follower.in_force.unwrap().ends.as_second();
+            let metric = format!("kustody_certificate_expiry_timestamp_seconds{{certificate=\"broker\",source=\"served\"}} {ends}\n");
+            let rendered = follower.process.metrics.render();
+            assert!(rendered.contains(&metric), "{metric}{rendered}");
+        }
+        assert!(follower.process.readiness.waiting().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_or_ended_certificate_leaves_the_one_in_force() {
+        let mut follower = follower();
+        follower.take(&secret(10, "good"));
+        let mut damaged = secret(80, "damaged");
+        damaged.data.as_mut().unwrap().insert("tls.key".to_owned(), ByteString(b"nothing".to_vec()));
+        for bad in [damaged, secret(-10, "ended"), Secret::default()] {
+            follower.take(&bad);
+            assert_eq!(authority(&follower), "good");
+        }
+        follower.take(&secret(80, "next"));
+        assert_eq!(authority(&follower), "next");
+    }
+
+    #[test]
+    fn nobody_is_ready_without_a_certificate() {
+        let mut follower = follower();
+        follower.take(&Secret::default());
+        assert_eq!(follower.process.readiness.waiting(), ["certificate"]);
     }
 }

@@ -17,7 +17,7 @@ pub fn router(process: &Process) -> Router {
 }
 
 async fn ready(State(process): State<Process>) -> (StatusCode, String) {
-    if process.stop.is_cancelled() {
+    if process.draining.is_cancelled() || process.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
     let waiting = process.readiness.waiting();

@@ -2,10 +2,14 @@
 
 pub mod admin;
 pub mod clock;
+pub mod expiry;
 pub mod https;
+pub mod intake;
 pub mod lease;
 pub mod metrics;
+pub mod patience;
 pub mod process;
 pub mod readiness;
 pub mod server;
 pub mod tls;
+pub mod validity;

@@ -6,8 +6,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
+use super::expiry::Expiries;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
+use super::server::Ending;
 
 /// Handed to each role when it starts.
 #[derive(Clone)]
@@ -16,8 +18,12 @@ pub struct Process {
     pub readiness: Readiness,
     /// Where metric families are registered.
     pub metrics: Metrics,
+    /// When certificates end.
+    pub expiries: Expiries,
     /// Runs everything in the background; shutdown waits for it.
     pub tasks: TaskTracker,
+    /// The end is announced: not ready any more, but everything still works.
+    pub draining: CancellationToken,
     /// Ends everything in the background.
     pub stop: CancellationToken,
     /// Tells the time.
@@ -28,10 +34,13 @@ pub struct Process {
 impl Process {
     /// A process that has started nothing yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let metrics = Metrics::default();
         Self {
             readiness: Readiness::default(),
-            metrics: Metrics::default(),
+            expiries: Expiries::new(&metrics),
+            metrics,
             tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
             stop: CancellationToken::new(),
             clock,
             failure: Arc::default(),
@@ -44,6 +53,11 @@ impl Process {
             tracing::debug!(why = later, "a further failure while ending");
         }
         self.stop.cancel();
+    }
+
+    /// How servers come to their end.
+    pub fn ending(&self) -> Ending {
+        Ending { draining: self.draining.clone(), stop: self.stop.clone() }
     }
 
     /// Why the process ends, if it was made to fail.

@@ -1,30 +1,76 @@
-//! Accept loop for HTTP/1.1 with or without TLS, with a drain at the end.
+//! Accept loop for HTTP/1.1 with or without TLS: bounded in connections and patience, with a drain at the end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
-/// How long a client may take for its handshake or its request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+use super::patience::{Busy, Patience, Patient};
+
+#[cfg(test)]
+mod tests;
+
+/// What is read ahead of one connection; a request's head must fit.
+const BUFFER: usize = 64 * 1024;
 /// How long open connections may take after the stop.
-const DRAIN: Duration = Duration::from_secs(20);
+const DRAIN: Duration = Duration::from_secs(15);
 
-/// Serves `router` on `listener` until `stop`; then finishes the requests that are under way.
-pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router: Router, stop: CancellationToken) {
+/// What one server takes on.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Connections at the same time. One more is closed at once: whoever waits would only pile up.
+    connections: usize,
+    /// With each of them.
+    patience: Patience,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        // Each costs some 50 KiB with TLS: together they fit the memory that the chart grants.
+        Self { connections: 2048, patience: Patience::default() }
+    }
+}
+
+/// How a server comes to its end.
+#[derive(Clone)]
+pub struct Ending {
+    /// From here on every answer closes its connection, so that clients come back elsewhere; new ones are still served.
+    pub draining: CancellationToken,
+    /// From here on nobody new is served.
+    pub stop: CancellationToken,
+}
+
+impl From<CancellationToken> for Ending {
+    fn from(stop: CancellationToken) -> Self {
+        Self { draining: stop.clone(), stop }
+    }
+}
+
+/// Serves `router` on `listener` until it is to stop; then finishes the requests that are under way.
+pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router: Router, ending: impl Into<Ending>) {
+    serve_within(Bounds::default(), listener, tls, router, ending.into()).await;
+}
+
+async fn serve_within(bounds: Bounds, listener: TcpListener, tls: Option<Arc<ServerConfig>>, router: Router, ending: Ending) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let connections = TaskTracker::new();
+    let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(bounds.connections)));
     loop {
         let stream = tokio::select! {
-            () = stop.cancelled() => break,
+            () = ending.stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -34,30 +80,52 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router
                 }
             },
         };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::debug!(bounds.connections, "closed a connection: there are as many as can be served");
+            continue;
+        };
         // Ticket and first answer are two writes: without this each new connection waits 40 ms for a delayed ACK.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "unable to set TCP_NODELAY");
         }
-        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        let (acceptor, router, ending) = (acceptor.clone(), router.clone(), ending.clone());
         connections.spawn(async move {
-            let Some(acceptor) = acceptor else { return connection(stream, router, stop).await };
-            match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => connection(stream, router, stop).await,
+            let _place = place;
+            let Some(acceptor) = acceptor else { return connection(stream, bounds.patience, router, ending).await };
+            match tokio::time::timeout(bounds.patience.head, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => connection(stream, bounds.patience, router, ending).await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_) => tracing::debug!("TLS handshake timed out"),
             }
         });
     }
+    drop(listener);
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(open = connections.len(), "connections were still open after the drain");
     }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router, stop: CancellationToken) {
-    let service = TowerToHyperService::new(router);
+async fn connection<S>(stream: S, patience: Patience, router: Router, ending: Ending)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Ending { draining, stop } = ending;
+    let busy = Busy::default();
+    let stream = Patient::new(stream, patience, busy.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (router, draining, serving) = (router.clone(), draining.clone(), busy.begin());
+        async move {
+            let mut response: Response<Body> = router.oneshot(request.map(Body::new)).await?;
+            if draining.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            drop(serving);
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.timer(TokioTimer::new()).header_read_timeout(patience.idle).max_buf_size(BUFFER);
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {

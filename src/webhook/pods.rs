@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -16,10 +15,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::runtime::intake::Intake;
 use crate::runtime::metrics::Metrics;
 
 /// The API server sends a pod of up to 3 MiB, and says more around it.
 const MAX_BODY: usize = 4 << 20;
+/// All bodies together; what is made of one is a few times as large.
+const ROOM: usize = 32 << 20;
 
 /// Where facts come from: caches, or what a benchmark makes up.
 pub type Source = Arc<dyn Fn(&str) -> Option<Facts> + Send + Sync>;
@@ -29,6 +31,7 @@ pub type Source = Arc<dyn Fn(&str) -> Option<Facts> + Send + Sync>;
 pub struct Admission {
     source: Source,
     config: Arc<Config>,
+    intake: Intake,
     outcomes: Family<Outcome, Counter>,
     seconds: Histogram,
 }
@@ -45,6 +48,7 @@ impl Admission {
         Self {
             source,
             config: Arc::new(config),
+            intake: Intake::new(ROOM, MAX_BODY),
             outcomes: metrics.register("admission", "Pods that the webhook was asked about", Family::default()),
             seconds: metrics.register("admission_seconds", "Time from a decoded request to its answer", seconds),
         }
@@ -52,17 +56,17 @@ impl Admission {
 
     /// `POST /mutate-pods`, and `GET /healthz` for those who check the way here.
     pub fn router(self) -> Router {
-        Router::new()
-            .route("/mutate-pods", post(mutate))
-            .route("/healthz", get(|| async { "ok" }))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
-            .with_state(self)
+        Router::new().route("/mutate-pods", post(mutate)).route("/healthz", get(|| async { "ok" })).with_state(self)
     }
 }
 
-async fn mutate(State(admission): State<Admission>, body: Bytes) -> Response {
+async fn mutate(State(admission): State<Admission>, request: Request) -> Response {
+    let taken = match admission.intake.take(request.into_body()).await {
+        Ok(taken) => taken,
+        Err(refusal) => return refusal,
+    };
     let started = tokio::time::Instant::now();
-    let answer = respond(&body, |namespace| (admission.source)(namespace), &admission.config);
+    let answer = respond(&taken.bytes, |namespace| (admission.source)(namespace), &admission.config);
     admission.seconds.observe(started.elapsed().as_secs_f64());
     let outcome = match &answer {
         Ok(answer) => answer.outcome,

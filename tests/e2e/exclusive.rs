@@ -7,6 +7,9 @@ use crate::harness::home::Home;
 use crate::harness::{SYSTEM, apply, eventually, get, kubectl, objects, run, setting};
 use crate::live;
 
+mod certificates;
+mod drain;
+
 /// Scales a role, and back when it goes.
 struct Scaled {
     what: &'static str,
@@ -56,6 +59,11 @@ fn a_stopped_webhook_blocks_only_pods_that_ask() {
     let mut silent = objects::pod(&home.name, "silent", "true");
     silent["metadata"]["labels"] = json!({});
     apply(&silent).good();
+    // A grant can be taken away, by whoever may write the key, though nobody says who may use its provider.
+    let mut key = objects::key(&home.name, "team-key");
+    key["spec"]["grants"] = json!([]);
+    apply(&key).good();
+    apply(&objects::key(&home.name, "team-key")).good();
     drop(back);
     eventually("the webhook to answer again", || {
         let said = apply(&objects::pod(&home.name, "asks", "true"));

@@ -2,6 +2,10 @@
 
 /// API group of all kinds.
 pub const GROUP: &str = "kustody.dev";
+/// Their version.
+pub const VERSION: &str = "v1alpha1";
+/// The verb that whoever names a provider or a key in an object needs on it.
+pub const USE_VERB: &str = "use";
 /// On a pod: `"true"`, `"false"` or the name of a binding. On a namespace: `enabled` or `required`.
 pub const INJECT_LABEL: &str = "kustody.dev/inject";
 /// On an injected pod: which bindings serve which containers, and the digest of the plan. For people and for reinvocation.

@@ -1,32 +1,39 @@
-//! Our own certificate authority, the certificates of webhook and broker, and the webhook's `caBundle`.
+//! Our own certificate authority, the certificates of webhook and broker, and the `caBundle` of the webhook configurations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll, select_all};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
 use kustody_core::wire::BROKER_NAME;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use super::context::Context;
 use crate::k8s::backoff::{Backoff, jittered};
+use crate::runtime::expiry::Source;
 
+pub mod authority;
+pub mod bundle;
 pub mod issue;
+pub mod leaf;
+pub mod roll;
+#[cfg(test)]
+mod tests;
 
-use issue::{Issued, Pair};
+use authority::Authority;
+use leaf::Wanted;
+use roll::Step;
 
 /// When certificates are looked at though nothing changed.
 const AGAIN: Duration = Duration::from_mins(10);
-const NOT_AFTER: &str = "kustody.dev/not-after";
-const FINGERPRINT: &str = "kustody.dev/certificate-fingerprint";
 
 /// Why certificates are not as they should be. No error holds a key.
 #[derive(Debug, Error)]
@@ -50,33 +57,49 @@ pub enum Error {
         /// Which entry.
         entry: &'static str,
     },
+    /// The authority does not hold now, or the clock is wrong.
+    #[error(
+        "Secret {name}: ca.crt holds from {begins} to {ends}, and by this machine's clock it is {now}: nothing is issued; set the \
+         clock right, or, if it is, delete the Secret to have a new authority made"
+    )]
+    Validity {
+        /// Which Secret.
+        name: String,
+        /// From when it holds.
+        begins: Timestamp,
+        /// Until when.
+        ends: Timestamp,
+        /// What the clock says.
+        now: Timestamp,
+    },
     /// A certificate could not be made.
     #[error("failed to make a certificate")]
     Issue(#[from] rcgen::Error),
 }
 
+/// Everything that is kept.
+struct Kept<'a> {
+    context: &'a Context,
+    secrets: Api<Secret>,
+    mutating: Api<MutatingWebhookConfiguration>,
+    validating: Api<ValidatingWebhookConfiguration>,
+}
+
 /// Keeps authority, certificates and `caBundle` until the process stops.
 ///
 /// Requires in our namespace: `secrets: create`, and by name for the three Secrets `secrets: get, list, watch, update`; for the
-/// one webhook configuration, by name, `mutatingwebhookconfigurations: get, list, watch, patch`.
+/// two webhook configurations, by name, `get, list, watch, patch`; `pods: list` while an authority takes over from another.
 pub async fn run(context: Arc<Context>) {
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.config.namespace);
-    let webhooks: Api<MutatingWebhookConfiguration> = Api::all(context.client.clone());
-    let by_name = |name: String| watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let config = &context.config;
-    let mut changes = stream::select_all(
-        [config.ca_secret(), config.webhook_secret(), config.broker_secret()]
-            .map(|name| watcher(secrets.clone(), by_name(name)).default_backoff().touched_objects().map(drop).boxed()),
-    );
-    // A Helm upgrade resets caBundle: it is healed as soon as it is seen.
-    changes.push(watcher(webhooks.clone(), by_name(config.webhook_configuration())).default_backoff().touched_objects().map(drop).boxed());
-
+    let client = &context.client;
+    let secrets = Api::namespaced(client.clone(), &context.config.namespace);
+    let kept = Kept { context: &context, secrets, mutating: Api::all(client.clone()), validating: Api::all(client.clone()) };
+    let mut changes = kept.changes();
     let backoff = Backoff::default();
     loop {
-        let wait = match ensure(&context, &secrets, &webhooks).await {
-            Ok(()) => {
+        let wait = match kept.ensure().await {
+            Ok(wait) => {
                 backoff.forget(&());
-                jittered(AGAIN)
+                wait
             }
             Err(error) => {
                 tracing::warn!(%error, cause = std::error::Error::source(&error).map(tracing::field::display), "certificates are not as they should be, retrying");
@@ -91,137 +114,119 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
-async fn ensure(context: &Context, secrets: &Api<Secret>, webhooks: &Api<MutatingWebhookConfiguration>) -> Result<(), Error> {
-    let config = &context.config;
-    let now = context.timestamp();
-    let common_name = format!("{}.{}", config.name, config.namespace);
-    let authority = authority(secrets, &config.ca_secret(), &common_name, now).await?;
-    context.authority.store(Some(Arc::new(authority.certificate.clone())));
-
-    let service = |name: String| [format!("{name}.{}.svc", config.namespace), format!("{name}.{}.svc.cluster.local", config.namespace)];
-    let broker_names: Vec<String> = [BROKER_NAME.to_owned()].into_iter().chain(service(config.broker_service())).collect();
-    leaf(secrets, &config.broker_secret(), &broker_names, &common_name, &authority, now).await?;
-    leaf(secrets, &config.webhook_secret(), &service(config.webhook_service()), &common_name, &authority, now).await?;
-    publish(webhooks, &config.webhook_configuration(), &authority.certificate).await
-}
-
-struct Authority {
-    certificate: String,
-    key: Zeroizing<String>,
-}
-
-/// The authority, made if there is none; of two that are made at once, the first one counts.
-async fn authority(secrets: &Api<Secret>, name: &str, common_name: &str, now: Timestamp) -> Result<Authority, Error> {
-    if let Some(found) = read(secrets, name).await? {
-        return parse(found, name);
+impl Kept<'_> {
+    /// Whatever happens to what is kept; a Helm upgrade resets `caBundle`, which is healed as soon as it is seen.
+    fn changes(&self) -> SelectAll<BoxStream<'static, ()>> {
+        let by_name = |name: String| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let config = &self.context.config;
+        let mut changes = select_all(
+            [config.ca_secret(), config.webhook_secret(), config.broker_secret()]
+                .map(|name| watcher(self.secrets.clone(), by_name(name)).default_backoff().touched_objects().map(drop).boxed()),
+        );
+        let mutating = watcher(self.mutating.clone(), by_name(config.webhook_configuration()));
+        changes.push(mutating.default_backoff().touched_objects().map(drop).boxed());
+        let validating = watcher(self.validating.clone(), by_name(config.gates_configuration()));
+        changes.push(validating.default_backoff().touched_objects().map(drop).boxed());
+        changes
     }
-    let pair = issue::authority(common_name, now)?;
-    let secret = secret(name, "kustody.dev/authority", BTreeMap::new(), [("ca.crt", pair.certificate.as_str()), ("ca.key", &pair.key)]);
-    match secrets.create(&PostParams::default(), &secret).await {
-        Ok(_) => {
-            tracing::info!(secret = name, not_after = %pair.not_after, "made a certificate authority");
-            Ok(Authority { certificate: pair.certificate, key: pair.key })
+
+    /// Makes everything what the authority's Secret says, and then takes at most one step of a roll; answers when to look again.
+    async fn ensure(&self) -> Result<Duration, Error> {
+        let config = &self.context.config;
+        let now = self.context.timestamp();
+        let common_name = format!("{}.{}", config.name, config.namespace);
+        let authority = self.authority(&common_name, now).await?;
+        authority.check(now)?;
+        let bundle = authority.bundle();
+        self.context.authority.store(Some(Arc::new(bundle.clone())));
+        let expiries = &self.context.process.expiries;
+        expiries.set("authority", Source::Issued, Some(authority.signer.validity.ends));
+        expiries.set("next-authority", Source::Issued, authority.next.as_ref().map(|next| next.validity.ends));
+
+        let service = |name: String| [format!("{name}.{}.svc", config.namespace), format!("{name}.{}.svc.cluster.local", config.namespace)];
+        let broker_names: Vec<String> = [BROKER_NAME.to_owned()].into_iter().chain(service(config.broker_service())).collect();
+        let webhook_names = service(config.webhook_service());
+        let mut written = false;
+        for (role, secret, names) in
+            [("broker", config.broker_secret(), &broker_names[..]), ("webhook", config.webhook_secret(), &webhook_names)]
+        {
+            let wanted = Wanted { names, signer: &authority.signer, common_name: &common_name, bundle: &bundle };
+            let found = self.read(&secret).await?;
+            let leaf = wanted.over(found.as_ref(), &secret, now)?;
+            expiries.set(role, Source::Issued, Some(leaf.ends));
+            if let Some(write) = leaf.write {
+                self.write(&secret, write, found.is_some()).await?;
+                tracing::info!(secret, ends = %leaf.ends, "wrote a certificate and the authorities that are trusted");
+                written = true;
+            }
         }
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let found = read(secrets, name).await?;
-            parse(found.unwrap_or_default(), name)
+        written |= bundle::publish(&self.mutating, &config.webhook_configuration(), &bundle).await?;
+        written |= bundle::publish(&self.validating, &config.gates_configuration(), &bundle).await?;
+        self.advance(&authority, &common_name, now, !written).await
+    }
+
+    /// One step of a roll.
+    async fn advance(&self, authority: &Authority, common_name: &str, now: Timestamp, in_place: bool) -> Result<Duration, Error> {
+        let roll = authority.roll();
+        let mut step = roll::step(&roll, now, in_place, None);
+        if let (Step::Count, Some(next)) = (step, &authority.next) {
+            let lagging = bundle::lagging(&self.context.client, &next.certificate).await?;
+            if lagging > 0 {
+                tracing::info!(pods = lagging, "a new authority waits for live pods that were given the old one alone");
+            }
+            step = roll::step(&roll, now, in_place, Some(lagging));
         }
-        Err(source) => Err(Error::Kubernetes { action: "create", object: format!("Secret {name}"), source }),
-    }
-}
-
-fn parse(secret: Secret, name: &str) -> Result<Authority, Error> {
-    let mut data = secret.data.unwrap_or_default();
-    let mut entry = |entry: &'static str| {
-        let text = data.remove(entry).and_then(|ByteString(bytes)| String::from_utf8(bytes).ok());
-        text.filter(|text| text.contains("-----BEGIN")).ok_or_else(|| Error::Damaged { name: name.to_owned(), entry })
-    };
-    Ok(Authority { certificate: entry("ca.crt")?, key: Zeroizing::new(entry("ca.key")?) })
-}
-
-/// A certificate that is not due; written only if nobody wrote it since.
-async fn leaf(
-    secrets: &Api<Secret>,
-    name: &str,
-    names: &[String],
-    common_name: &str,
-    authority: &Authority,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let found = read(secrets, name).await?;
-    if found.as_ref().is_some_and(|secret| is_current(secret, names, authority, now)) {
-        return Ok(());
-    }
-    let Pair { certificate, key, not_after } = issue::leaf(common_name, &authority.key, names, now)?;
-    let annotations = BTreeMap::from([
-        (NOT_AFTER.to_owned(), not_after.to_string()),
-        (FINGERPRINT.to_owned(), issue::fingerprint(&authority.certificate, names, &certificate)),
-    ]);
-    let data = [("tls.crt", certificate.as_str()), ("tls.key", &key), ("ca.crt", &authority.certificate)];
-    let mut secret = secret(name, "kubernetes.io/tls", annotations, data);
-    let written = match found {
-        Some(found) => {
-            secret.metadata.resource_version = found.resource_version();
-            secrets.replace(name, &PostParams::default(), &secret).await
+        if let Some(secret) = authority.after(step, common_name, now)? {
+            let name = self.context.config.ca_secret();
+            self.write(&name, secret, true).await?;
+            tracing::info!(?step, secret = name, "a step of the roll to a new authority");
+            return Ok(Duration::ZERO);
         }
-        None => secrets.create(&PostParams::default(), &secret).await,
-    };
-    written.map_err(|source| Error::Kubernetes { action: "write", object: format!("Secret {name}"), source })?;
-    tracing::info!(secret = name, %not_after, "issued a certificate");
-    Ok(())
-}
-
-fn is_current(secret: &Secret, names: &[String], authority: &Authority, now: Timestamp) -> bool {
-    let annotations = secret.annotations();
-    let not_after = annotations.get(NOT_AFTER).and_then(|text| text.parse().ok());
-    let text = |entry| secret.data.as_ref()?.get(entry).and_then(|ByteString(bytes)| std::str::from_utf8(bytes).ok());
-    let (Some(not_after), Some(fingerprint), Some(certificate), Some(key)) =
-        (not_after, annotations.get(FINGERPRINT), text("tls.crt"), text("tls.key"))
-    else {
-        return false;
-    };
-    let issued = Issued { not_after, fingerprint: fingerprint.clone() };
-    text("ca.crt") == Some(&authority.certificate)
-        && crate::runtime::tls::Certificate::default().replace(certificate.as_bytes(), key.as_bytes()).is_ok()
-        && !issue::is_due(&issued, &issue::fingerprint(&authority.certificate, names, certificate), now)
-}
-
-/// Puts the authority into every webhook of the configuration and touches nothing else.
-async fn publish(webhooks: &Api<MutatingWebhookConfiguration>, name: &str, certificate: &str) -> Result<(), Error> {
-    let failed = |action| move |source| Error::Kubernetes { action, object: format!("MutatingWebhookConfiguration {name}"), source };
-    let Some(found) = webhooks.get_opt(name).await.map_err(failed("read"))? else { return Ok(()) };
-    let stale: Vec<&str> = found
-        .webhooks
-        .iter()
-        .flatten()
-        .filter(|webhook| webhook.client_config.ca_bundle.as_ref().is_none_or(|bundle| bundle.0 != certificate.as_bytes()))
-        .map(|webhook| webhook.name.as_str())
-        .collect();
-    if stale.is_empty() {
-        return Ok(());
+        Ok(match step {
+            Step::Wait(Some(wait)) => wait.unsigned_abs(),
+            _ => jittered(AGAIN),
+        })
     }
-    // Lists of webhooks merge by name; the resource version refuses it when the list itself was changed meanwhile.
-    let bundle = serde_json::to_value(ByteString(certificate.as_bytes().to_vec())).unwrap_or_default();
-    let patch = serde_json::json!({
-        "metadata": {"resourceVersion": found.resource_version()},
-        "webhooks": stale.iter().map(|name| serde_json::json!({"name": name, "clientConfig": {"caBundle": bundle}})).collect::<Vec<_>>(),
-    });
-    webhooks.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await.map_err(failed("patch"))?;
-    tracing::info!(configuration = name, webhooks = stale.len(), "put the authority into the webhook configuration");
-    Ok(())
+
+    /// The authority, made if there is none; of two that are made at once, the first one counts.
+    async fn authority(&self, common_name: &str, now: Timestamp) -> Result<Authority, Error> {
+        let name = self.context.config.ca_secret();
+        if let Some(found) = self.read(&name).await? {
+            return Authority::parse(found);
+        }
+        let pair = issue::authority(common_name, None, now)?;
+        match self.secrets.create(&PostParams::default(), &authority::first(&name, &pair)).await {
+            Ok(made) => {
+                tracing::info!(secret = name, ends = %pair.validity.ends, "made a certificate authority");
+                Authority::parse(made)
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let found = self.read(&name).await?;
+                Authority::parse(found.unwrap_or_default())
+            }
+            Err(source) => Err(Error::Kubernetes { action: "create", object: format!("Secret {name}"), source }),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Secret>, Error> {
+        let found = self.secrets.get_opt(name).await;
+        found.map_err(|source| Error::Kubernetes { action: "read", object: format!("Secret {name}"), source })
+    }
+
+    /// Replaces only what was read: its resource version goes with it.
+    async fn write(&self, name: &str, secret: Secret, exists: bool) -> Result<(), Error> {
+        let parameters = PostParams::default();
+        let written =
+            if exists { self.secrets.replace(name, &parameters, &secret).await } else { self.secrets.create(&parameters, &secret).await };
+        written.map(drop).map_err(|source| Error::Kubernetes { action: "write", object: format!("Secret {name}"), source })
+    }
 }
 
-async fn read(secrets: &Api<Secret>, name: &str) -> Result<Option<Secret>, Error> {
-    let found = secrets.get_opt(name).await;
-    found.map_err(|source| Error::Kubernetes { action: "read", object: format!("Secret {name}"), source })
-}
-
-fn secret<const N: usize>(name: &str, type_: &str, annotations: BTreeMap<String, String>, data: [(&str, &str); N]) -> Secret {
+fn secret<const N: usize>(name: &str, type_: &str, data: [(&str, &str); N]) -> Secret {
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "kustody".to_owned())])),
-            annotations: Some(annotations),
             ..ObjectMeta::default()
         },
         type_: Some(type_.to_owned()),

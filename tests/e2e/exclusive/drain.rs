@@ -1,0 +1,45 @@
+//! Replicas that end let their clients go first.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::harness::canary::canary;
+use crate::harness::home::Home;
+use crate::harness::{SYSTEM, kubectl, objects, run};
+
+/// How many stream pods at the same time.
+const STREAMS: usize = 3;
+
+#[test]
+fn no_admission_fails_while_every_replica_of_the_webhook_is_replaced() {
+    let home = Home::new("drain");
+    home.key();
+    home.binding(&canary());
+    let pod = objects::pod(&home.name, "train", "true").to_string();
+    let rolled = AtomicBool::new(false);
+    let stream = || {
+        let mut refusals = Vec::new();
+        let mut asked = 0;
+        while !rolled.load(Ordering::Relaxed) {
+            let said = run("kubectl", &["create", "--dry-run=server", "-f", "-"], pod.as_bytes());
+            asked += 1;
+            if !said.ok {
+                refusals.push(said.err);
+            }
+        }
+        (asked, refusals)
+    };
+    std::thread::scope(|scope| {
+        let streams: Vec<_> = (0..STREAMS).map(|_| scope.spawn(stream)).collect();
+        let restarted = kubectl(&["-n", SYSTEM, "rollout", "restart", "deployment/kustody-webhook"]);
+        let done = kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/kustody-webhook", "--timeout=180s"]);
+        // The last of the old replicas are still ending.
+        std::thread::sleep(std::time::Duration::from_secs(10));
+        rolled.store(true, Ordering::Relaxed);
+        let streams: Vec<(usize, Vec<String>)> = streams.into_iter().map(|stream| stream.join().unwrap()).collect();
+        assert!(restarted.ok && done.ok, "{}{}", restarted.err, done.err);
+        let asked: usize = streams.iter().map(|(asked, _)| asked).sum();
+        let refusals: Vec<&String> = streams.iter().flat_map(|(_, refusals)| refusals).collect();
+        assert!(asked > 50, "{asked} pods");
+        assert!(refusals.is_empty(), "{} of {asked}: {:?}", refusals.len(), refusals.first());
+    });
+}
