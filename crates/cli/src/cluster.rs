@@ -1,6 +1,6 @@
 //! The one door to the cluster: reads objects as JSON and merges small patches, all under the user's own rights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kube::api::{GetParams, ListParams, Patch, PatchParams};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -99,12 +99,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// The cluster that the flags name; nothing is sent yet.
     pub(crate) async fn connect(connection: &Connection) -> Result<Self, Error> {
-        let options = KubeConfigOptions { context: connection.context.clone(), ..KubeConfigOptions::default() };
-        let config = match (&connection.kubeconfig, &connection.context) {
-            (Some(path), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
-            (None, Some(_)) => Config::from_kubeconfig(&options).await?,
-            (None, None) => Config::infer().await?,
-        };
+        let config = config(connection.kubeconfig.as_deref(), connection.context.as_deref()).await?;
         let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|source| Error::Client(Box::new(source)))?;
         Ok(Self { client, namespace })
@@ -148,6 +143,16 @@ impl Cluster {
         let request = Request::new(path(resource, Some(namespace))).patch(name, &parameters, &Patch::Merge(patch));
         self.client.request(request.map_err(kube::Error::BuildRequest).map_err(failed)?).await.map_err(failed)
     }
+}
+
+/// The configuration that the flags name.
+pub(crate) async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, Error> {
+    let options = KubeConfigOptions { context: context.map(ToOwned::to_owned), ..KubeConfigOptions::default() };
+    Ok(match (kubeconfig, context) {
+        (Some(path), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
+        (None, Some(_)) => Config::from_kubeconfig(&options).await?,
+        (None, None) => Config::infer().await?,
+    })
 }
 
 fn failed(verb: &'static str, resource: Resource, object: String, source: kube::Error) -> Error {

@@ -113,7 +113,16 @@ impl Provider for Local {
         }
         Ok(Probe {
             identity,
-            capabilities: Capabilities(vec!["CreateKeys", "Adopt", "Rotate", "Disable", "ScheduleDeletion", "Wrap", "AssociatedData", "Tags"]),
+            capabilities: Capabilities(vec![
+                "CreateKeys",
+                "Adopt",
+                "Rotate",
+                "Disable",
+                "ScheduleDeletion",
+                "Wrap",
+                "AssociatedData",
+                "Tags",
+            ]),
             root_key_in_cluster: Some(self.root.is_in_cluster()),
         })
     }
