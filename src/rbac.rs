@@ -24,6 +24,17 @@ pub struct Rule {
     pub verbs: &'static [&'static str],
     /// What it is for.
     pub reason: &'static str,
+    /// The value of the chart without which nobody needs it.
+    pub when: Option<When>,
+}
+
+/// A value of the chart and what it must be.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    /// Name of the value.
+    pub value: &'static str,
+    /// What it must be.
+    pub is: &'static str,
 }
 
 /// A role of the operator and its rules.
@@ -36,15 +47,20 @@ pub struct Role {
 }
 
 const fn cluster(group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str], reason: &'static str) -> Rule {
-    Rule { scope: Scope::Cluster, group, resources, names: &[], verbs, reason }
+    Rule { scope: Scope::Cluster, group, resources, names: &[], verbs, reason, when: None }
 }
 
 const fn ours(group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str], reason: &'static str) -> Rule {
-    Rule { scope: Scope::Installation, group, resources, names: &[], verbs, reason }
+    Rule { scope: Scope::Installation, group, resources, names: &[], verbs, reason, when: None }
 }
 
 const fn named(rule: Rule, names: &'static [&'static str]) -> Rule {
     Rule { names, ..rule }
+}
+
+/// A rule that only an installation that evicts pods without their secrets needs.
+const fn evicting(rule: Rule) -> Rule {
+    Rule { when: Some(When { value: "controller.podsWithoutSecrets", is: "Evict" }), ..rule }
 }
 
 const GROUP: &str = kustody_api::names::GROUP;
@@ -64,7 +80,7 @@ pub const ROLES: &[Role] = &[
                 &["get", "list", "watch"],
                 "labels decide who may reach a provider; the UID of kube-system names the cluster",
             ),
-            cluster("", &["pods"], &["list", "watch"], "count the pods that a binding selects"),
+            cluster("", &["pods"], &["list", "watch"], "count the pods that a binding selects, and find those that lack its secrets"),
             cluster("events.k8s.io", &["events"], &["create", "patch"], "tell people of transitions"),
             named(
                 cluster(
@@ -86,6 +102,12 @@ pub const ROLES: &[Role] = &[
                 &["{name}-ca", "{name}-webhook-tls", "{name}-broker-tls"],
             ),
             ours("coordination.k8s.io", &["leases"], &["get", "create", "patch", "update"], "one replica acts"),
+            evicting(cluster("", &["pods/eviction"], &["create"], "evict pods that lack their secrets, as disruption budgets allow")),
+            evicting(cluster("batch", &["jobs"], &["get"], "a pod whose Job would count that as a failure is not evicted")),
+            evicting(named(
+                ours("apps", &["deployments"], &["get"], "nothing is evicted while the webhook is not there"),
+                &["{name}-webhook"],
+            )),
         ],
     },
     Role {

@@ -48,6 +48,9 @@ args:
 - --name={{ include "kustody.fullname" .root }}
 - --agent-image={{ .root.Values.agent.image.repository }}:{{ .root.Values.agent.image.tag | default .root.Chart.AppVersion }}
 - --audit-volume={{ ternary "empty-dir" "persistent-volume-claim" (eq .root.Values.broker.audit.volume.type "emptyDir") }}
+{{- if eq .role "controller" }}
+- --pods-without-secrets={{ lower .root.Values.controller.podsWithoutSecrets }}
+{{- end }}
 env:
 - name: KUSTODY_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
