@@ -139,3 +139,71 @@ pub const ROLES: &[Role] = &[
         ],
     },
 ];
+
+/// A role for people, which whoever runs the cluster binds.
+#[derive(Clone, Copy, Debug)]
+pub struct Person {
+    /// Its name, after the installation's.
+    pub name: &'static str,
+    /// The role of Kubernetes' own that contains it by aggregation, if one does.
+    pub within: Option<&'static str>,
+    /// Who is meant.
+    pub who: &'static str,
+    /// Its rules.
+    pub rules: &'static [Rule],
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+
+/// Every role for people. None of them reads a Secret, and none writes a `KeyProvider`: that is for who runs the cluster.
+pub const PEOPLE: &[Person] = &[
+    Person {
+        name: "viewer",
+        within: Some("view"),
+        who: "whoever may see a namespace",
+        rules: &[cluster(GROUP, KINDS, READ, "see what is asked for and what came of it; no field holds a value")],
+    },
+    Person {
+        name: "editor",
+        within: Some("edit"),
+        who: "whoever may change a namespace's workloads (and its admins, whose role contains edit)",
+        rules: &[
+            cluster(
+                GROUP,
+                &["encryptionkeys", "secretbindings"],
+                &["create", "update", "patch", "delete", "deletecollection"],
+                "say which keys there are and which pods get what",
+            ),
+            cluster(GROUP, KINDS, READ, "see what came of it"),
+            cluster(
+                GROUP,
+                &["encryptionkeys", "keyproviders"],
+                &["use"],
+                "write objects that name them; what can be reached through them is for grants and access to say",
+            ),
+        ],
+    },
+    Person {
+        name: "auditor",
+        within: None,
+        who: "whoever answers for the cluster; bind it in the whole cluster",
+        rules: &[
+            cluster(GROUP, KINDS, READ, "which keys and bindings there are, and who is granted what"),
+            cluster("", &["namespaces", "pods", "serviceaccounts"], READ, "which pods were served, and where access reaches by label"),
+            cluster("", &["events"], READ, "what was told of them"),
+            cluster("events.k8s.io", &["events"], READ, "what was told of them"),
+            cluster(
+                "rbac.authorization.k8s.io",
+                &["clusterroles", "clusterrolebindings", "roles", "rolebindings"],
+                READ,
+                "who may write them, and who may read Secrets",
+            ),
+            cluster(
+                "admissionregistration.k8s.io",
+                &["mutatingwebhookconfigurations", "validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+                READ,
+                "whether admission is as the chart made it",
+            ),
+        ],
+    },
+];

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use kustody::rbac::{ROLES, Role, Rule, Scope};
+use kustody::rbac::{PEOPLE, ROLES, Role, Rule, Scope};
 
 const NAME: &str = "{{ include \"kustody.fullname\" . }}";
 const LABELS: &str = "  labels: {{- include \"kustody.labels\" . | nindent 4 }}\n";
@@ -61,12 +61,35 @@ fn write_rules<'a>(text: &mut String, rules: impl Iterator<Item = &'a Rule>) {
     }
 }
 
+/// The roles that people are given, as one template.
+pub(crate) fn people() -> String {
+    let mut text = String::new();
+    for person in PEOPLE {
+        let _ = write!(
+            text,
+            "---\n# For {}.\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: {NAME}-{}\n{LABELS}",
+            person.who, person.name
+        );
+        if let Some(within) = person.within {
+            let _ = writeln!(text, "    rbac.authorization.k8s.io/aggregate-to-{within}: \"true\"");
+        }
+        write_rules(&mut text, person.rules.iter());
+    }
+    text
+}
+
 /// All of it as a page.
 pub(crate) fn page() -> String {
     let mut text = String::from("# Rights of each role\n\nGenerated from `src/rbac.rs`. NAME is the name of the installation.\n");
     for role in ROLES {
         let _ = write!(text, "\n## {}\n\n", role.name);
         table(&mut text, role.rules);
+    }
+    text.push_str("\n# Roles for people\n\nThe chart makes these ClusterRoles and binds none of them. What is part of `view` or `edit` is had by whoever has those.\n");
+    for person in PEOPLE {
+        let within = person.within.map(|within| format!(" Part of `{within}` by aggregation.")).unwrap_or_default();
+        let _ = write!(text, "\n## NAME-{}\n\nFor {}.{within}\n\n", person.name, person.who);
+        table(&mut text, person.rules);
     }
     text
 }
