@@ -6,6 +6,8 @@ use crate::harness::canary::canary;
 use crate::harness::home::Home;
 use crate::harness::{SYSTEM, apply, eventually, get, kubectl, objects, run, setting};
 
+mod uninjected;
+
 /// Scales a role, and back when it goes.
 struct Scaled {
     what: &'static str,

@@ -5,6 +5,7 @@
 
 mod asking;
 mod binding;
+mod chart;
 mod delivery;
 mod exclusive;
 mod harness;
@@ -13,4 +14,5 @@ mod keys;
 mod kinds;
 mod order;
 mod tenancy;
+mod uninjected;
 mod workloads;
