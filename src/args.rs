@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{AuditVolume, Config, Role};
+use crate::config::{AuditVolume, Config, PodsWithoutSecrets, Role};
 
 /// Custody of keys and secrets for machine-learning workloads on Kubernetes.
 #[derive(Debug, Parser)]
@@ -63,6 +63,9 @@ pub struct RunArgs {
     /// Where the controller reaches the broker; absent: its Service.
     #[arg(long)]
     pub broker_url: Option<String>,
+    /// What the controller does about live pods that should have secrets and lack them.
+    #[arg(long, value_enum, default_value = "report")]
+    pub pods_without_secrets: PodsWithoutSecrets,
 }
 
 /// Settings of `install-root-key`.
@@ -105,6 +108,7 @@ impl RunArgs {
             audit_volume,
             broker_token,
             broker_url,
+            pods_without_secrets,
         } = self;
         Config {
             roles: role,
@@ -118,6 +122,7 @@ impl RunArgs {
             audit_volume,
             broker_token,
             broker_url,
+            pods_without_secrets,
         }
     }
 }

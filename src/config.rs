@@ -28,6 +28,8 @@ pub struct Config {
     pub broker_token: PathBuf,
     /// Where the controller reaches the broker; absent: the Service `<name>-broker` of the namespace.
     pub broker_url: Option<String>,
+    /// What the controller does about live pods that should have secrets and lack them.
+    pub pods_without_secrets: PodsWithoutSecrets,
 }
 
 /// One of the operator's roles.
@@ -48,6 +50,15 @@ pub enum AuditVolume {
     PersistentVolumeClaim,
     /// An emptyDir: gone with the pod.
     EmptyDir,
+}
+
+/// What is done about live pods that should have secrets and lack them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PodsWithoutSecrets {
+    /// A metric, an event of the pod and a condition of the binding.
+    Report,
+    /// That, and eviction where another pod takes its place and is served.
+    Evict,
 }
 
 impl Config {

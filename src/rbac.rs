@@ -24,6 +24,17 @@ pub struct Rule {
     pub verbs: &'static [&'static str],
     /// What it is for.
     pub reason: &'static str,
+    /// The value of the chart without which nobody needs it.
+    pub when: Option<When>,
+}
+
+/// A value of the chart and what it must be.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    /// Name of the value.
+    pub value: &'static str,
+    /// What it must be.
+    pub is: &'static str,
 }
 
 /// A role of the operator and its rules.
@@ -36,15 +47,20 @@ pub struct Role {
 }
 
 const fn cluster(group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str], reason: &'static str) -> Rule {
-    Rule { scope: Scope::Cluster, group, resources, names: &[], verbs, reason }
+    Rule { scope: Scope::Cluster, group, resources, names: &[], verbs, reason, when: None }
 }
 
 const fn ours(group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str], reason: &'static str) -> Rule {
-    Rule { scope: Scope::Installation, group, resources, names: &[], verbs, reason }
+    Rule { scope: Scope::Installation, group, resources, names: &[], verbs, reason, when: None }
 }
 
 const fn named(rule: Rule, names: &'static [&'static str]) -> Rule {
     Rule { names, ..rule }
+}
+
+/// A rule that only an installation that evicts pods without their secrets needs.
+const fn evicting(rule: Rule) -> Rule {
+    Rule { when: Some(When { value: "controller.podsWithoutSecrets", is: "Evict" }), ..rule }
 }
 
 const GROUP: &str = kustody_api::names::GROUP;
@@ -64,7 +80,7 @@ pub const ROLES: &[Role] = &[
                 &["get", "list", "watch"],
                 "labels decide who may reach a provider; the UID of kube-system names the cluster",
             ),
-            cluster("", &["pods"], &["list", "watch"], "count the pods that a binding selects"),
+            cluster("", &["pods"], &["list", "watch"], "count the pods that a binding selects, and find those that lack its secrets"),
             cluster("events.k8s.io", &["events"], &["create", "patch"], "tell people of transitions"),
             named(
                 cluster(
@@ -95,6 +111,12 @@ pub const ROLES: &[Role] = &[
                 &["{name}-ca", "{name}-webhook-tls", "{name}-broker-tls"],
             ),
             ours("coordination.k8s.io", &["leases"], &["get", "create", "patch", "update"], "one replica acts"),
+            evicting(cluster("", &["pods/eviction"], &["create"], "evict pods that lack their secrets, as disruption budgets allow")),
+            evicting(cluster("batch", &["jobs"], &["get"], "a pod whose Job would count that as a failure is not evicted")),
+            evicting(named(
+                ours("apps", &["deployments"], &["get"], "nothing is evicted while the webhook is not there"),
+                &["{name}-webhook"],
+            )),
         ],
     },
     Role {
@@ -129,6 +151,74 @@ pub const ROLES: &[Role] = &[
             cluster("authentication.k8s.io", &["tokenreviews"], &["create"], "when the cache does not know the pod yet"),
             ours("", &["secrets"], &["get", "list"], "wrapped keys of the embedded KMS and its root key"),
             named(ours("", &["secrets"], &["watch"], "its own certificate"), &["{name}-broker-tls"]),
+        ],
+    },
+];
+
+/// A role for people, which whoever runs the cluster binds.
+#[derive(Clone, Copy, Debug)]
+pub struct Person {
+    /// Its name, after the installation's.
+    pub name: &'static str,
+    /// The role of Kubernetes' own that contains it by aggregation, if one does.
+    pub within: Option<&'static str>,
+    /// Who is meant.
+    pub who: &'static str,
+    /// Its rules.
+    pub rules: &'static [Rule],
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+
+/// Every role for people. None of them reads a Secret, and none writes a `KeyProvider`: that is for who runs the cluster.
+pub const PEOPLE: &[Person] = &[
+    Person {
+        name: "viewer",
+        within: Some("view"),
+        who: "whoever may see a namespace",
+        rules: &[cluster(GROUP, KINDS, READ, "see what is asked for and what came of it; no field holds a value")],
+    },
+    Person {
+        name: "editor",
+        within: Some("edit"),
+        who: "whoever may change a namespace's workloads (and its admins, whose role contains edit)",
+        rules: &[
+            cluster(
+                GROUP,
+                &["encryptionkeys", "secretbindings"],
+                &["create", "update", "patch", "delete", "deletecollection"],
+                "say which keys there are and which pods get what",
+            ),
+            cluster(GROUP, KINDS, READ, "see what came of it"),
+            cluster(
+                GROUP,
+                &["encryptionkeys", "keyproviders"],
+                &["use"],
+                "write objects that name them; what can be reached through them is for grants and access to say",
+            ),
+        ],
+    },
+    Person {
+        name: "auditor",
+        within: None,
+        who: "whoever answers for the cluster; bind it in the whole cluster",
+        rules: &[
+            cluster(GROUP, KINDS, READ, "which keys and bindings there are, and who is granted what"),
+            cluster("", &["namespaces", "pods", "serviceaccounts"], READ, "which pods were served, and where access reaches by label"),
+            cluster("", &["events"], READ, "what was told of them"),
+            cluster("events.k8s.io", &["events"], READ, "what was told of them"),
+            cluster(
+                "rbac.authorization.k8s.io",
+                &["clusterroles", "clusterrolebindings", "roles", "rolebindings"],
+                READ,
+                "who may write them, and who may read Secrets",
+            ),
+            cluster(
+                "admissionregistration.k8s.io",
+                &["mutatingwebhookconfigurations", "validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+                READ,
+                "whether admission is as the chart made it",
+            ),
         ],
     },
 ];

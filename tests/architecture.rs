@@ -153,9 +153,11 @@ fn every_file_of_rust_says_first_what_it_is_for() {
 
 #[test]
 fn the_namespaces_that_never_ask_are_the_same_in_chart_and_code() {
-    let template = read(&root().join("charts/kustody/templates/mutatingwebhookconfiguration.yaml"));
     let listed: Vec<String> = kustody_api::names::EXCLUDED_NAMESPACES.iter().map(|name| format!("\"{name}\"")).collect();
-    assert!(template.contains(&format!("list {} .Release.Namespace", listed.join(" "))), "{template}");
+    for template in ["mutatingwebhookconfiguration", "validatingadmissionpolicy"] {
+        let text = read(&root().join(format!("charts/kustody/templates/{template}.yaml")));
+        assert!(text.contains(&format!("list {} .Release.Namespace", listed.join(" "))), "{text}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod encryption_key;
 pub mod intent;
 pub mod key_provider;
 pub mod secret_binding;
+pub mod uninjected;
 
 use context::Context;
 

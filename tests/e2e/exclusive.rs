@@ -10,6 +10,8 @@ use crate::live;
 mod certificates;
 mod drain;
 
+mod uninjected;
+
 /// Scales a role, and back when it goes.
 struct Scaled {
     what: &'static str,

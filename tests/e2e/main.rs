@@ -5,6 +5,7 @@
 
 mod asking;
 mod binding;
+mod chart;
 mod cli;
 mod delivery;
 mod exclusive;
@@ -19,4 +20,5 @@ mod live;
 mod order;
 mod recovery;
 mod tenancy;
+mod uninjected;
 mod workloads;

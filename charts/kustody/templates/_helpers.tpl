@@ -37,6 +37,24 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* Where the pods of one role go: a dict of root, role, hash (the label that tells one rollout from another) and values. */}}
+{{- define "kustody.placement" -}}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+topologySpreadConstraints:
+{{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- topologyKey: {{ $key }}
+  maxSkew: 1
+  # A cluster of one node runs all of them.
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "kustody.selector" $.root | nindent 6 }}
+      app.kubernetes.io/component: {{ $.role }}
+  matchLabelKeys: [{{ $.hash }}]
+{{- end }}
+{{- end -}}
+
 {{/* The container of one role: a dict of root, role and resources. */}}
 {{- define "kustody.container" -}}
 name: {{ .role }}
@@ -48,6 +66,9 @@ args:
 - --name={{ include "kustody.fullname" .root }}
 - --agent-image={{ .root.Values.agent.image.repository }}:{{ .root.Values.agent.image.tag | default .root.Chart.AppVersion }}
 - --audit-volume={{ ternary "empty-dir" "persistent-volume-claim" (eq .root.Values.broker.audit.volume.type "emptyDir") }}
+{{- if eq .role "controller" }}
+- --pods-without-secrets={{ lower .root.Values.controller.podsWithoutSecrets }}
+{{- end }}
 env:
 - name: KUSTODY_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}

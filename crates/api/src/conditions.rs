@@ -19,6 +19,8 @@ pub enum ConditionType {
     Rotating,
     /// `SecretBinding`: no pod that it selects asks for it.
     NotAskedFor,
+    /// `SecretBinding`: live pods that should have its secrets have none.
+    PodsWithoutSecrets,
 }
 
 /// Why a condition has its status.
@@ -92,6 +94,10 @@ pub enum Reason {
     NoPodAsks,
     /// The binding selects no pod at the moment.
     NoMatchingPods,
+    /// A live pod should have secrets and has no agent that could have fetched them.
+    SecretsMissing,
+    /// Every live pod that should have secrets has an agent.
+    NoSecretsMissing,
 }
 
 /// What a controller says of one condition; [`set`] merges it.

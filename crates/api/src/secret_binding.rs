@@ -231,7 +231,7 @@ pub struct SecretBindingStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: every reference resolves, and pods that ask are admitted. `NotAskedFor`: pods are selected but do not ask.
+    /// `Ready`: every reference resolves, and pods that ask are admitted. `NotAskedFor`: pods are selected but do not ask. `PodsWithoutSecrets`: live pods that should have its secrets were created while admission did not serve them; their events say what to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -48,6 +48,7 @@ fn files(root: &Path) -> io::Result<Vec<(PathBuf, String)>> {
         files.push((format!("docs/reference/{}.md", crd.spec.names.singular.clone().unwrap_or(name)).into(), reference::kind(crd)));
     }
     files.push(("charts/kustody/templates/rbac.yaml".into(), format!("{HEADER}{}", roles::template())));
+    files.push(("charts/kustody/templates/people.yaml".into(), format!("{HEADER}{}", roles::people())));
     files.push(("docs/reference/rbac.md".into(), roles::page()));
     let commented = fs::read_to_string(root.join("charts/kustody/values.yaml"))?;
     let parsed = values::parse(&commented)?;

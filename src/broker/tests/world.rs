@@ -315,6 +315,7 @@ impl World {
             audit_volume: AuditVolume::EmptyDir,
             broker_token: std::path::PathBuf::new(),
             broker_url: None,
+            pods_without_secrets: crate::config::PodsWithoutSecrets::Report,
         };
         Arc::new(Broker {
             authenticator: Authenticator::new(caches.clone(), Arc::clone(&self.asked) as _, Arc::new(Fixed), self.stale),

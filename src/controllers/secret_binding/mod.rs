@@ -14,6 +14,7 @@ use kustody_api::{EncryptionKey, KeyProvider, Reason, SecretBinding};
 use kustody_core::wire::{InspectAnswer, InspectRequest};
 
 use super::context::{Context, Next, drive};
+use super::uninjected;
 use crate::k8s::events::Events;
 use crate::k8s::status;
 
@@ -76,6 +77,8 @@ pub async fn run(context: Arc<Context>) {
     };
     let (of_key, of_namespace) = (by_namespace(&bindings), by_namespace(&bindings));
     let (of_provider, of_pod) = (bindings.clone(), bindings.clone());
+    // Over the same caches, so that each pod is in memory once.
+    let seen = uninjected::Caches { pods: pods.clone(), namespaces: namespaces.clone(), bindings: bindings.clone() };
     let controller = Controller::for_stream(objects, bindings)
         .watches_stream(key_changes, move |key: EncryptionKey| of_key(&key.namespace().unwrap_or_default()))
         .watches_stream(provider_changes, move |_: KeyProvider| references(&of_provider, |_| true))
@@ -87,11 +90,11 @@ pub async fn run(context: Arc<Context>) {
             })
         });
     let caches = Arc::new(Caches { keys, providers, namespaces, pods, answers: std::sync::Mutex::default() });
-    drive("SecretBinding", controller, Arc::clone(&context), move |binding, context| {
+    let reconciling = drive("SecretBinding", controller, Arc::clone(&context), move |binding, context| {
         let caches = Arc::clone(&caches);
         async move { reconcile(&binding, &caches, &context).await }
-    })
-    .await;
+    });
+    futures::future::join(reconciling, uninjected::run(&context, &seen)).await;
 }
 
 fn references(bindings: &Store<SecretBinding>, wanted: impl Fn(&SecretBinding) -> bool) -> Vec<ObjectRef<SecretBinding>> {
@@ -128,6 +131,10 @@ async fn reconcile(binding: &SecretBinding, caches: &Caches, context: &Context) 
         }
     }
     seen.retain(|observation| conditions::set(&mut status.conditions, observation, binding.metadata.generation, &context.now()));
+    // Not among those that are told: each pod has an event of its own.
+    let ready = conditions::is_true(&status.conditions, ConditionType::Ready, binding.metadata.generation);
+    let lacking = uninjected::find::lacking(binding, ready, &found, home.labels(), &context.config.namespace);
+    conditions::set(&mut status.conditions, &uninjected::find::pods_without_secrets(&lacking), binding.metadata.generation, &context.now());
     status.observed_generation = binding.metadata.generation;
     if binding.status.as_ref() != Some(&status) {
         let api = Api::<SecretBinding>::namespaced(context.client.clone(), &namespace);

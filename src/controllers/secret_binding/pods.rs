@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 use kustody_api::conditions::{ConditionType, Observation};
-use kustody_api::names::{EXCLUDED_NAMESPACES, INJECT_LABEL};
+use kustody_api::names::{AGENT_CONTAINER, EXCLUDED_NAMESPACES, INJECT_LABEL, INJECTED_ANNOTATION};
 use kustody_api::{Reason, SecretBinding};
 
 /// What was counted.
@@ -18,14 +18,33 @@ pub struct Count {
     pub asking: usize,
 }
 
-/// Drops what nobody reads here.
+/// On pods that a kubelet made by itself.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// Drops what nobody reads here. What stays of the annotations is the kubelet's own, and ours if the agent is there as well.
 pub fn trim(pod: &mut Pod) {
-    pod.metadata.annotations = None;
-    pod.metadata.owner_references = None;
-    let account = pod.spec.take().and_then(|spec| spec.service_account_name);
-    pod.spec = Some(k8s_openapi::api::core::v1::PodSpec { service_account_name: account, ..Default::default() });
-    let phase = pod.status.take().and_then(|status| status.phase);
-    pod.status = Some(k8s_openapi::api::core::v1::PodStatus { phase, ..Default::default() });
+    let spec = pod.spec.take().unwrap_or_default();
+    let has_agent = spec.init_containers.iter().flatten().any(|container| container.name == AGENT_CONTAINER);
+    pod.metadata.annotations = pod.metadata.annotations.take().map(|all| {
+        let kept = [MIRROR_ANNOTATION, INJECTED_ANNOTATION].into_iter();
+        let kept = kept.filter(|name| all.contains_key(*name) && (has_agent || *name == MIRROR_ANNOTATION));
+        kept.map(|name| (name.to_owned(), String::new())).collect()
+    });
+    if let Some(owners) = &mut pod.metadata.owner_references {
+        owners.retain(|owner| owner.controller == Some(true));
+    }
+    pod.spec = Some(PodSpec { service_account_name: spec.service_account_name, ..PodSpec::default() });
+    pod.status = pod.status.take().map(|status| {
+        let ready = status.conditions.into_iter().flatten().filter(|condition| condition.type_ == "Ready");
+        let ready = ready.map(|found| PodCondition { type_: found.type_, status: found.status, ..PodCondition::default() });
+        PodStatus { phase: status.phase, conditions: Some(ready.collect()), ..PodStatus::default() }
+    });
+}
+
+/// Whether the pod has not come to an end.
+pub fn is_live(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// The pod's service account.
@@ -33,20 +52,35 @@ pub fn account(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default")
 }
 
+/// Which pods a binding selects, read once for many pods.
+pub struct Selects<'a> {
+    accounts: &'a [String],
+    selector: Option<Result<Selector, ()>>,
+}
+
+impl<'a> Selects<'a> {
+    /// Of this binding; a selector that cannot be read selects none.
+    pub fn new(binding: &'a SecretBinding) -> Self {
+        let workloads = &binding.spec.workloads;
+        Self {
+            accounts: &workloads.service_accounts,
+            selector: workloads.pod_selector.clone().map(|all| Selector::try_from(all).map_err(drop)),
+        }
+    }
+
+    /// Whether it selects this pod of its own namespace.
+    pub fn pod(&self, pod: &Pod) -> bool {
+        let fits = |selector: &Result<Selector, ()>| selector.as_ref().is_ok_and(|selector| selector.matches(pod.labels()));
+        self.accounts.iter().any(|name| name == account(pod)) && self.selector.as_ref().is_none_or(fits)
+    }
+}
+
 /// Counts the binding's pods among those of its namespace.
 pub fn count<'a>(binding: &SecretBinding, namespace_labels: &BTreeMap<String, String>, pods: impl Iterator<Item = &'a Pod>) -> Count {
-    let workloads = &binding.spec.workloads;
-    let selector = workloads.pod_selector.clone().map(Selector::try_from);
+    let selects = Selects::new(binding);
     let mut count = Count::default();
     for pod in pods {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let live = !matches!(phase, Some("Succeeded" | "Failed"));
-        let selected = match &selector {
-            None => true,
-            Some(Ok(selector)) => selector.matches(pod.labels()),
-            Some(Err(_)) => false,
-        };
-        if live && selected && workloads.service_accounts.iter().any(|name| name == account(pod)) {
+        if is_live(pod) && selects.pod(pod) {
             count.matching += 1;
             count.asking += usize::from(asks(binding, namespace_labels, pod));
         }

@@ -1,0 +1,100 @@
+//! What the chart brings besides the roles themselves: rights for people, availability, network policies.
+
+use serde_json::{Value, json};
+
+use crate::harness::home::Home;
+use crate::harness::{SYSTEM, apply, eventually, get, kubectl, run};
+
+/// Binds a role of Kubernetes' own in the namespace to a user of this name.
+fn bind(home: &Home, role: &str, user: &str) {
+    apply(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": user, "namespace": home.name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }))
+    .good();
+}
+
+fn can(user: &str, namespace: &str, verb: &str, resource: &str) -> bool {
+    kubectl(&["auth", "can-i", verb, &format!("{resource}.kustody.dev"), "--as", user, "-n", namespace]).out.trim() == "yes"
+}
+
+#[test]
+fn who_may_edit_a_namespace_may_write_its_keys_and_bindings_and_who_may_view_it_may_read_them() {
+    let home = Home::new("people");
+    let other = Home::new("people");
+    for role in ["view", "edit", "admin"] {
+        bind(&home, role, &format!("{role}-{}", home.name));
+    }
+    let user = |role: &str| format!("{role}-{}", home.name);
+    for role in ["edit", "admin"] {
+        for (verb, resource) in
+            [("create", "secretbindings"), ("delete", "encryptionkeys"), ("use", "encryptionkeys"), ("get", "secretbindings")]
+        {
+            eventually(&format!("{role} to {verb} {resource}"), || {
+                if can(&user(role), &home.name, verb, resource) { Ok(()) } else { Err("no".to_owned()) }
+            });
+        }
+        assert!(!can(&user(role), &home.name, "create", "keyproviders"), "{role}: providers are for who runs the cluster");
+        assert!(!can(&user(role), &other.name, "create", "secretbindings"), "{role}: another namespace");
+    }
+    eventually(
+        "view to list keys",
+        || if can(&user("view"), &home.name, "list", "encryptionkeys") { Ok(()) } else { Err("no".to_owned()) },
+    );
+    for (verb, resource) in [("create", "secretbindings"), ("use", "encryptionkeys"), ("patch", "encryptionkeys")] {
+        assert!(!can(&user("view"), &home.name, verb, resource), "view: {verb} {resource}");
+    }
+}
+
+#[test]
+fn an_auditor_reads_what_is_asked_for_everywhere_and_no_secret_and_writes_nothing() {
+    let home = Home::new("auditor");
+    let user = format!("auditor-{}", home.name);
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": user},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "kustody-auditor"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    });
+    apply(&binding).good();
+    for resource in ["keyproviders", "encryptionkeys", "secretbindings"] {
+        eventually(&format!("the auditor to list {resource}"), || {
+            if can(&user, &home.name, "list", resource) { Ok(()) } else { Err("no".to_owned()) }
+        });
+        assert!(!can(&user, &home.name, "patch", resource), "{resource}");
+    }
+    let secrets = kubectl(&["auth", "can-i", "get", "secrets", "--as", &user, "-n", SYSTEM]);
+    assert_eq!(secrets.out.trim(), "no");
+    kubectl(&["delete", "clusterrolebinding", &user]).good();
+}
+
+#[test]
+fn webhook_and_broker_have_a_disruption_budget_a_priority_and_are_spread() {
+    for (kind, role) in [("deployment", "webhook"), ("statefulset", "broker")] {
+        let name = format!("kustody-{role}");
+        let budget = get(&["-n", SYSTEM, "poddisruptionbudget", &name]);
+        assert_eq!(budget["spec"]["maxUnavailable"], 1, "{role}");
+        eventually(&format!("the budget of {role} to count its pods"), || {
+            let status = &get(&["-n", SYSTEM, "poddisruptionbudget", &name])["status"];
+            if status["expectedPods"].as_u64() > Some(0) { Ok(()) } else { Err(status.to_string()) }
+        });
+        let spec = &get(&["-n", SYSTEM, kind, &name])["spec"]["template"]["spec"];
+        assert_eq!(spec["priorityClassName"], "system-cluster-critical", "{role}");
+        let keys: Vec<&Value> = spec["topologySpreadConstraints"].as_array().unwrap().iter().map(|spread| &spread["topologyKey"]).collect();
+        assert_eq!(keys, ["kubernetes.io/hostname", "topology.kubernetes.io/zone"], "{role}");
+    }
+}
+
+#[test]
+fn network_policies_are_rendered_when_they_are_asked_for_and_the_api_server_takes_them() {
+    let render = |more: &[&str]| {
+        let all: Vec<&str> = ["template", "kustody", "charts/kustody", "--namespace", SYSTEM].iter().chain(more).copied().collect();
+        run("helm", &all, b"").good()
+    };
+    assert!(!render(&[]).contains("kind: NetworkPolicy"));
+    let show = ["--set", "networkPolicy.enabled=true", "--show-only", "templates/networkpolicies.yaml"];
+    let policies = render(&show);
+    assert_eq!(policies.matches("kind: NetworkPolicy").count(), 3, "{policies}");
+    // Whether they are enforced is for the network plugin, and the one of these tests enforces none.
+    run("kubectl", &["apply", "--dry-run=server", "-f", "-"], policies.as_bytes()).good();
+}
