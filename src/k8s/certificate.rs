@@ -29,7 +29,7 @@ pub struct Followed {
 /// A pair that cannot be used, or has ended, leaves the one in force. Requires in `namespace`, by that one name:
 /// `secrets: get, list, watch`.
 pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, process: &Process) -> Followed {
-    let followed = Followed { certificate: Certificate::default(), authority: Arc::default() };
+    let target = Followed { certificate: Certificate::default(), authority: Arc::default() };
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let changes = watcher(Api::<Secret>::namespaced(client, namespace), config)
         .default_backoff()
@@ -38,7 +38,7 @@ pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, p
     let mut follower = Follower {
         role,
         name: name.to_owned(),
-        target: followed.clone(),
+        target: target.clone(),
         waiting: Some(process.readiness.register(format!("certificate in Secret {name}"))),
         in_force: None,
         process: process.clone(),
@@ -54,7 +54,7 @@ pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, p
         // Ended before there was one: the process stops, and was never ready.
         std::mem::forget(follower.waiting);
     });
-    followed
+    target
 }
 
 struct Follower {
@@ -130,11 +130,11 @@ mod tests {
     fn secret(days: i64, authority: &str) -> Secret {
         let key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::new(vec!["a".to_owned()]).unwrap();
-        let date = |days: i64| {
+        let day = |days: i64| {
             let date = (now() + SignedDuration::from_hours(days * 24)).to_zoned(jiff::tz::TimeZone::UTC).date();
             rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
         };
-        (parameters.not_before, parameters.not_after) = (date(-100), date(days));
+        (parameters.not_before, parameters.not_after) = (day(-100), day(days));
         let certificate = parameters.self_signed(&key).unwrap().pem();
         let data = [("tls.crt", certificate), ("tls.key", key.serialize_pem()), ("ca.crt", authority.to_owned())];
         Secret { data: Some(data.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes()))).into()), ..Secret::default() }

@@ -51,11 +51,11 @@ fn wrong(role: &Role, event: &Value) -> Option<String> {
 #[test]
 fn each_role_called_only_what_its_rules_allow_and_was_never_forbidden() {
     let (mut seen, mut faults) = (0, BTreeSet::new());
-    let mut used: BTreeSet<&str> = BTreeSet::new();
+    let mut callers: BTreeSet<&str> = BTreeSet::new();
+    let prefix = format!("\"system:serviceaccount:{SYSTEM}:kustody-");
     for line in audit_logs().into_iter().flat_map(|file| BufReader::new(file).lines()) {
         let line = line.unwrap();
         // Most lines are those of others, and are not worth parsing.
-        let prefix = format!("\"system:serviceaccount:{SYSTEM}:kustody-");
         if !line.contains(&prefix) {
             continue;
         }
@@ -66,11 +66,11 @@ fn each_role_called_only_what_its_rules_allow_and_was_never_forbidden() {
             continue;
         };
         seen += 1;
-        used.insert(role.name);
+        callers.insert(role.name);
         faults.extend(wrong(role, &event));
     }
     assert!(faults.is_empty(), "{}", faults.into_iter().collect::<Vec<_>>().join("\n"));
     // Without calls the rest would prove nothing.
     assert!(seen > 100, "{seen} calls");
-    assert_eq!(used.len(), ROLES.len(), "{used:?}");
+    assert_eq!(callers.len(), ROLES.len(), "{callers:?}");
 }

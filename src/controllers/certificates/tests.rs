@@ -64,7 +64,7 @@ impl World {
         let wanted = Wanted { names: &names, signer: &authority.signer, common_name: "kustody", bundle: &bundle };
         let write = wanted.over(self.leaf.as_ref(), "leaf", now)?.write;
         let in_place = write.is_none();
-        self.leaf = write.or(self.leaf.take());
+        self.leaf = write.or_else(|| self.leaf.take());
         let mut step = roll::step(&authority.roll(), now, in_place, None);
         if let (Step::Count, Some(next)) = (step, &authority.next) {
             let lagging = self.pods.iter().filter(|(_, given)| !given.contains(next.certificate.trim())).count();
@@ -84,7 +84,7 @@ impl World {
             // A clock beyond the authority's life is refused, and nothing happens.
             let _ = self.pass(skew(tick));
             past.push(self.leaf.clone());
-            self.served = past[past.len().saturating_sub(LATE)].clone().or(self.served.take());
+            self.served = past[past.len().saturating_sub(LATE)].clone().or_else(|| self.served.take());
             let Some(served) = &self.served else { continue };
             self.pods.push((self.now, entry(served, "ca.crt")));
             self.pods.retain(|(born, _)| self.now.duration_since(*born) < life);
@@ -104,7 +104,9 @@ impl World {
 }
 
 const WHOLE: [Step; 5] = [Step::Begin, Step::Stamp, Step::Switch, Step::Stamp, Step::Retire];
-const NO_SKEW: fn(usize) -> SignedDuration = |_| SignedDuration::ZERO;
+/// How far the controller's clock is off at a tick.
+type Skew = fn(usize) -> SignedDuration;
+const NO_SKEW: Skew = |_| SignedDuration::ZERO;
 
 #[test]
 fn an_authority_takes_over_without_a_gap_for_any_live_pod_and_once_for_each_request() {
@@ -134,7 +136,7 @@ fn a_pod_that_lives_on_with_the_old_root_holds_the_new_one_back() {
 #[test]
 fn a_clock_that_jumps_cuts_nobody_off() {
     let year = SignedDuration::from_hours(365 * 24);
-    let jumps: [(&str, fn(usize) -> SignedDuration); 5] =
+    let jumps: [(&str, Skew); 5] =
         [
             ("a year ahead for a while", |tick| {
                 if (20..60).contains(&tick) { SignedDuration::from_hours(365 * 24) } else { SignedDuration::ZERO }
