@@ -98,3 +98,12 @@ fn network_policies_are_rendered_when_they_are_asked_for_and_the_api_server_take
     // Whether they are enforced is for the network plugin, and the one of these tests enforces none.
     run("kubectl", &["apply", "--dry-run=server", "-f", "-"], policies.as_bytes()).good();
 }
+
+#[test]
+fn the_right_to_evict_is_not_there_unless_the_installation_evicts() {
+    let user = format!("system:serviceaccount:{SYSTEM}:kustody-controller");
+    for (verb, resource, more) in [("create", "pods", "--subresource=eviction"), ("delete", "pods", "-A"), ("get", "jobs.batch", "-A")] {
+        let said = kubectl(&["auth", "can-i", verb, resource, more, "--as", &user]);
+        assert_eq!(said.out.trim(), "no", "{verb} {resource} {more}");
+    }
+}
