@@ -41,7 +41,7 @@ struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         // Each costs some 50 KiB with TLS: together they fit the memory that the chart grants.
-        Self { connections: 2048, patience: Patience::default() }
+        Self { connections: 4096, patience: Patience::default() }
     }
 }
 
