@@ -28,7 +28,8 @@ pub fn prove(rounds: u64, seed: u64) -> Report {
     report
 }
 
-fn under_load(home: &Home, value: &str, rounds: u64, disturb: fn()) {
+/// Disturbs while pods are admitted and released; none of either may fail.
+pub fn under_load(home: &Home, value: &str, rounds: u64, disturb: fn()) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let admissions = scope.spawn(|| admitted(home, rounds, &over));
@@ -81,7 +82,8 @@ fn released(home: &Home, value: &str, over: &AtomicBool) -> u32 {
 
 const WORKLOADS: [&str; 3] = ["deployment/kustody-controller", "deployment/kustody-webhook", "statefulset/kustody-broker"];
 
-fn settled() {
+/// Waits until every role is rolled out.
+pub fn settled() {
     for workload in WORKLOADS {
         kubectl(&["-n", SYSTEM, "rollout", "status", workload, "--timeout=3m"]).good();
     }

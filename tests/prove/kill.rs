@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::canary::{canary, digest};
-use crate::harness::{SYSTEM, Said, apply, condition, eventually, get, kubectl, objects, run, setting};
+use crate::harness::{SYSTEM, Said, apply, condition, get, kubectl, objects, run, setting, within};
 use crate::report::Report;
 use crate::rng::Rng;
 
@@ -82,9 +82,14 @@ fn begin() {
     insist(|| apply(&objects::provider("local")));
 }
 
+/// Waits as long as a cluster may need that lost its store.
+fn patiently<T>(what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    within(Duration::from_mins(5), what, look)
+}
+
 /// Repeats what fails while parts of the cluster are down.
 fn insist(act: impl Fn() -> Said) -> String {
-    eventually("the cluster to answer", || {
+    patiently("the cluster to answer", || {
         let said = act();
         if said.ok { Ok(said.out) } else { Err(said.err) }
     })
@@ -134,7 +139,7 @@ fn play(round: &Round) {
     match round.operation {
         "rotate" => {
             beside(round, || patch(&name, &json!({"rotation": {"request": name}})));
-            eventually("the rotation", || {
+            patiently("the rotation", || {
                 let key = key();
                 let done = key["status"]["rotation"]["lastRequest"] == name.as_str() && key["status"]["sealingKey"]["version"] == 2;
                 if done { Ok(()) } else { Err(key["status"].to_string()) }
@@ -171,7 +176,7 @@ fn released(round: &Round, name: &str) {
     pod["metadata"]["labels"]["kustody.dev/inject"] = json!(name);
     pod["spec"]["restartPolicy"] = json!("OnFailure");
     beside(round, || drop(insist(|| apply(&pod))));
-    eventually("the pod to end", || {
+    patiently("the pod to end", || {
         let pod = get_live("pod", name);
         if pod["status"]["phase"] == "Succeeded" { Ok(()) } else { Err(pod["status"].to_string()) }
     });
@@ -198,7 +203,7 @@ fn get_live(kind: &str, name: &str) -> Value {
 }
 
 fn ready(kind: &str, name: &str) {
-    eventually(&format!("{kind} {name} Ready"), || {
+    patiently(&format!("{kind} {name} Ready"), || {
         let object = get_live(kind, name);
         match condition(&object, "Ready") {
             Some(ready) if ready["status"] == "True" && ready["observedGeneration"] == object["metadata"]["generation"] => Ok(()),
@@ -208,7 +213,7 @@ fn ready(kind: &str, name: &str) {
 }
 
 fn state(name: &str, wanted: &str) {
-    eventually(&format!("key {name} {wanted}"), || {
+    patiently(&format!("key {name} {wanted}"), || {
         let key = get_live("encryptionkey", name);
         let settled = key["status"]["state"] == wanted && key["status"]["pendingOperation"].is_null();
         if settled { Ok(()) } else { Err(key["status"].to_string()) }

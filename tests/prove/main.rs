@@ -9,6 +9,7 @@ mod harness;
 mod kill;
 mod report;
 mod rng;
+mod upgrade;
 
 use harness::setting;
 
@@ -17,6 +18,7 @@ fn main() -> std::process::ExitCode {
     let seed = setting("KUSTODY_PROVE_SEED").parse().expect("a seed is a number");
     let report = match setting("KUSTODY_PROVE").as_str() {
         "availability" => availability::prove(rounds, seed),
+        "upgrade" => upgrade::prove(rounds, seed),
         "kill" => kill::prove(rounds, seed),
         other => panic!("there is no proof {other}"),
     };

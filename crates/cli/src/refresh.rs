@@ -19,8 +19,8 @@ Examples:
   kubectl -n vision describe secretbinding trainer
 
 A fresh token is written to the annotation kustody.dev/refresh-requested, under your own rights (patch on secretbindings). The
-controller then resolves every secret of the binding again, whatever it remembers of it, and status says what it found. In this
-release pods that run keep what they were given; restart the workload to deliver a changed value.
+controller then resolves every secret of the binding again, whatever it remembers of it, and status says what it found. Pods
+that run with update.mode Live get a changed file by themselves; others have what they were given until they are restarted.
 
 Exit codes: 0 asked for; 2 wrong command line; 3 the cluster refused.";
 
