@@ -78,5 +78,3 @@ tests "leak scan" tests/e2e/scan.sh
 kill "$keeper"; keeper=
 tests/cluster/down.sh
 tests "demo" demonstrated
-# The long proofs in short: `make prove`.
-tests "everything is killed, in short" env CLUSTER="$CLUSTER-prove" KUSTODY_IMAGES="$images" ROUNDS=6 scripts/prove.sh kill

@@ -54,8 +54,8 @@ fn admitted(home: &Home, rounds: u64, over: &AtomicBool) -> (u64, Vec<String>) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": vec![pod; batch]});
         let said = run("kubectl", &["create", "--dry-run=server", "-o", "json", "-f", "-"], list.to_string().as_bytes());
         failed.extend(said.err.lines().filter(|line| line.contains("rror")).map(str::to_owned));
-        let answered: Value = serde_json::from_str(&said.out).unwrap_or_default();
-        let pods = answered["items"].as_array().cloned().unwrap_or_default();
+        // One object after the other, not a list.
+        let pods: Vec<Value> = serde_json::Deserializer::from_str(&said.out).into_iter().map_while(Result::ok).collect();
         let bare = pods.iter().filter(|pod| pod["spec"]["initContainers"][0]["name"] != "kustody-agent").count();
         if bare > 0 || pods.len() != batch {
             failed.push(format!("{} of {batch} came back, {bare} of them without an agent", pods.len()));

@@ -243,3 +243,20 @@ async fn an_import_that_was_cut_short_is_finished_by_the_next() {
         opens(&empty, RootKeySource::Generated, &value).await;
     }
 }
+
+/// Exports of this format's first release, each followed by a value that was wrapped under its first key, as hex.
+#[tokio::test]
+async fn an_export_of_the_first_release_still_opens() {
+    let desk = Desk::new();
+    for (kind, vector, secrets) in [
+        (Source::File, include_str!("../../../tests/vectors/export-v1-file.txt"), desk.with(Some("root"), None)),
+        (Source::Passphrase, include_str!("../../../tests/vectors/export-v1-passphrase.txt"), desk.with(Some("words"), None)),
+        (Source::Generated, include_str!("../../../tests/vectors/export-v1-generated.txt"), desk.with(None, Some("words"))),
+    ] {
+        let (text, ciphertext) = vector.trim_end().rsplit_once('\n').unwrap();
+        let ciphertext = (0..ciphertext.len()).step_by(2).map(|at| u8::from_str_radix(&ciphertext[at..at + 2], 16).unwrap()).collect();
+        let empty = Arc::new(MemoryStore::default());
+        import(empty.as_ref(), text, &secrets).await.unwrap();
+        opens(&empty, desk.source(kind), &("vision/a/noncerec1".to_owned(), ciphertext)).await;
+    }
+}
