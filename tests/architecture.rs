@@ -37,7 +37,12 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("agent", &["kube", "tokio", "k8s-openapi", "kustody-api", "kustody-inject", "kustody-providers", "clap"]),
 ];
 /// All that the plugin may use of the providers: it exports and imports records, and opens nothing with them.
-const OF_PROVIDERS: &[&str] = &["kustody_providers::Error", "kustody_providers::key_store::", "kustody_providers::local::recovery::"];
+const OF_PROVIDERS: &[&str] = &[
+    "kustody_providers::Error",
+    "kustody_providers::key_store::",
+    "kustody_providers::local::recovery::",
+    "kustody_providers::local::secret",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -31,6 +31,12 @@ impl Changes {
         }
     }
 
+    /// How many wait for a change of `namespace`.
+    #[cfg(test)]
+    pub fn waiting(&self, namespace: &str) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).map_or(0, watch::Sender::receiver_count)
+    }
+
     /// Forgets namespaces in which nobody waits.
     pub fn sweep(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, sender| sender.receiver_count() > 0);

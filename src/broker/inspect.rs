@@ -77,17 +77,18 @@ async fn look(broker: &Broker, request: &InspectRequest, subject: &Subject, corr
         answer.secrets.push(Inspected { name: name.clone(), ok: message.is_none(), message });
     }
     deliverable(&binding, &values, &mut answer);
-    let mut unsealed = None;
     if request.reseal {
         match reseal(&broker.opener, &sources, &values).await {
             Ok(resealed) => answer.resealed = resealed,
             Err(Failure::Later(reason)) => return Err(later(broker, subject, items, reason, correlation_id).await?),
-            Err(Failure::Never(reason)) => unsealed = Some(reason),
+            Err(Failure::Never(reason)) => answer.not_resealed = Some(reason),
         }
     }
     let failed = answer.secrets.iter().chain(&answer.variables).chain(&answer.files).filter_map(|item| item.message.clone());
-    let failed: Vec<String> = failed.chain(unsealed).map(|reason| format!("{namespace}/{}: {reason}", request.binding)).collect();
-    broker.record(broker.draft(Event::Inspect, Some(subject.clone()), items, failed.into_iter(), correlation_id)).await?;
+    let failed: Vec<String> =
+        failed.chain(answer.not_resealed.clone()).map(|reason| format!("{namespace}/{}: {reason}", request.binding)).collect();
+    let event = if answer.resealed.is_empty() { Event::Inspect } else { Event::Reseal };
+    broker.record(broker.draft(event, Some(subject.clone()), items, failed.into_iter(), correlation_id)).await?;
     Ok(answer)
 }
 

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, ObjectMeta, PostParams};
-use kube::{Api, Client, ResourceExt};
-use kustody_api::names::{LOCAL_KEY_LABEL, LOCAL_KEY_TYPE};
-use kustody_core::secret::SecretBytes;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
 use kustody_providers::Error;
 use kustody_providers::key_store::{KeyStore, Record};
+use kustody_providers::local::secret;
 
 #[cfg(test)]
 mod tests;
@@ -30,11 +28,11 @@ impl Secrets {
 #[async_trait]
 impl KeyStore for Secrets {
     async fn read(&self, name: &str) -> Result<Option<Record>, Error> {
-        Ok(self.0.get_opt(name).await.map_err(|error| failed("read", name, &error))?.map(into_record))
+        Ok(self.0.get_opt(name).await.map_err(|error| failed("read", name, &error))?.map(secret::read))
     }
 
     async fn create(&self, record: &Record) -> Result<bool, Error> {
-        match self.0.create(&PostParams::default(), &from_record(record)).await {
+        match self.0.create(&PostParams::default(), &secret::written(record)).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
             Err(error) => Err(failed("create", &record.name, &error)),
@@ -47,7 +45,7 @@ impl KeyStore for Secrets {
             // Without a revision the API server would overwrite whatever is there.
             return Err(conflict("it was never read, so it cannot be replaced"));
         }
-        match self.0.replace(&record.name, &PostParams::default(), &from_record(record)).await {
+        match self.0.replace(&record.name, &PostParams::default(), &secret::written(record)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => Err(conflict("its Secret was written by another")),
             Err(kube::Error::Api(status)) if status.is_not_found() => Err(conflict("its Secret was deleted by another")),
@@ -58,7 +56,7 @@ impl KeyStore for Secrets {
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {
         let selector = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
         let found = self.0.list(&ListParams::default().labels(&selector)).await.map_err(|error| failed("list", &selector, &error))?;
-        Ok(found.items.into_iter().map(into_record).collect())
+        Ok(found.items.into_iter().map(secret::read).collect())
     }
 }
 
@@ -71,32 +69,5 @@ fn failed(operation: &'static str, name: &str, error: &kube::Error) -> Error {
         },
         // The error of a Secret's request names the request, never the body.
         _ => Error::Unavailable { operation, detail: format!("Secret {name}: {error}") },
-    }
-}
-
-fn into_record(secret: Secret) -> Record {
-    Record {
-        name: secret.name_any(),
-        revision: secret.resource_version().unwrap_or_default(),
-        labels: secret.labels().clone(),
-        annotations: secret.annotations().clone(),
-        data: secret.data.unwrap_or_default().into_iter().map(|(name, ByteString(value))| (name, SecretBytes::new(value))).collect(),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "what is stored is ciphertext, or the generated root key, which is the stated exception")]
-fn from_record(record: &Record) -> Secret {
-    let ours = [("app.kubernetes.io/managed-by".to_owned(), "kustody".to_owned()), (LOCAL_KEY_LABEL.to_owned(), "true".to_owned())];
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(record.name.clone()),
-            resource_version: Some(record.revision.clone()).filter(|revision| !revision.is_empty()),
-            labels: Some(record.labels.clone().into_iter().chain(ours).collect()),
-            annotations: Some(record.annotations.clone()),
-            ..ObjectMeta::default()
-        },
-        type_: Some(LOCAL_KEY_TYPE.to_owned()),
-        data: Some(record.data.iter().map(|(name, value)| (name.clone(), ByteString(value.expose().to_vec()))).collect()),
-        ..Secret::default()
     }
 }

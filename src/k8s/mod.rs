@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod cache;
 pub mod certificate;
 pub mod events;
+#[cfg(feature = "local")]
 pub mod key_store;
 pub mod providers;
 pub mod status;

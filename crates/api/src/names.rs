@@ -24,10 +24,6 @@ pub const TOKEN_VOLUME: &str = "kustody-token";
 pub const FILES_VOLUME_PREFIX: &str = "kustody-files-";
 /// Prefix of a volume of an environment file; what follows identifies the binding.
 pub const ENV_VOLUME_PREFIX: &str = "kustody-env-";
-/// On Secrets of the local provider in the operator's namespace.
-pub const LOCAL_KEY_LABEL: &str = "kustody.dev/local-key";
-/// Type of those Secrets.
-pub const LOCAL_KEY_TYPE: &str = "kustody.dev/local-key";
 /// Values of [`INJECT_LABEL`] that can therefore not be names of bindings.
 pub const RESERVED_BINDING_NAMES: [&str; 4] = ["true", "false", "enabled", "required"];
 /// Namespaces whose pods never ask, whatever their labels.

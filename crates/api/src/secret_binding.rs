@@ -252,12 +252,16 @@ pub struct SecretBindingStatus {
 }
 
 /// Values that were sealed anew.
+// An absent message is written as null: a merge patch would keep the old one.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resealed {
     /// The token of the annotation `kustody.dev/reseal-requested` that asked for them.
     pub request: String,
-    /// Those that were sealed for an older sealing key; of many large ones, the first.
+    /// Why not everything that is outdated is among `secrets`, and what to do.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// Those that were sealed for an older sealing key.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub secrets: Vec<ResealedSecret>,
 }

@@ -96,7 +96,15 @@ pub(crate) async fn run(args: &ResealArgs) -> Result<(), Failure> {
     }
     let mut resealed = 0;
     for bound in &bound {
-        for secret in ask(bound, &cluster, args.timeout).await?.secrets {
+        let answer = ask(bound, &cluster, args.timeout).await?;
+        if let Some(message) = &answer.message {
+            let object = cluster::object(SECRET_BINDINGS, Some(&bound.namespace), &bound.name);
+            if answer.secrets.is_empty() {
+                return Err(Failure::Gone(format!("{object}: nothing was sealed anew: {message}")));
+            }
+            output::note(&format!("{object}: {message}"));
+        }
+        for secret in answer.secrets {
             let old = bound.sealed.get(&secret.name).filter(|old| sha256(old) == secret.replaces_sha256);
             text = text.replace(old.ok_or_else(|| bound.differs(&secret.name))?, &secret.value);
             resealed += 1;

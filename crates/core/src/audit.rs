@@ -16,6 +16,8 @@ pub enum Event {
     Refusal,
     /// The controller asked whether a binding opens.
     Inspect,
+    /// The same, and what was sealed for an older sealing key was opened and sealed anew for the same place.
+    Reseal,
     /// The log was opened; says whether it ended in a torn line.
     Opened,
 }

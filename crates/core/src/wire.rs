@@ -285,6 +285,9 @@ pub struct InspectAnswer {
     /// What was asked to be sealed anew: ciphertext for the same places, under the same keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resealed: Vec<ResealedValue>,
+    /// Why nothing could be sealed anew, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_resealed: Option<String>,
 }
 
 /// A value that was opened and sealed anew for the same place; public, like what it replaces.

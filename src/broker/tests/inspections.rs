@@ -2,11 +2,13 @@
 
 use axum::http::StatusCode;
 use kustody_core::audit::Event;
+use kustody_core::sealing::{Header, KeyDocument, SealedValue, generate, wrap_context};
 use kustody_core::wire::InspectAnswer;
+use kustody_providers::Provider as _;
 use serde_json::json;
 
 use super::signer::claims;
-use super::world::{World, ask, binding, object, sealed};
+use super::world::{World, ask, binding, encryption_key, object, sealed};
 
 fn question() -> serde_json::Value {
     json!({"namespace": "vision", "binding": "train", "uid": "train-uid", "generation": 1})
@@ -112,4 +114,78 @@ async fn an_inspection_that_a_provider_does_not_answer_is_on_record_too() {
     let records = world.records();
     assert_eq!(records.last().unwrap().event, Event::Inspect);
     assert!(records.last().unwrap().reasons[0].contains("ProviderUnavailable"));
+}
+
+/// A second sealing key of the world's key, and the key's object that lists and publishes it.
+async fn newer(world: &World) -> (KeyDocument, serde_json::Value) {
+    let first = &world.document;
+    let (seed, public_key) = generate().unwrap();
+    let hash = public_key.sha256();
+    let context = wrap_context("vision", &first.key, 2, &hash);
+    let wrapped_seed = world.local.wrap(&first.header.provider_key_id, &seed, &context).await.unwrap().ciphertext;
+    let header = Header { version: 2, public_key_sha256: hash, wrapped_seed, ..first.header.clone() };
+    let document = KeyDocument { header, public_key, ..first.clone() };
+    let mut key = encryption_key(first);
+    let hash = kustody_core::hex::hex(&hash);
+    key["status"]["sealingKeys"].as_array_mut().unwrap().push(json!({"version": 2, "publicKeySha256": hash}));
+    key["status"]["sealingKey"] = json!({"version": 2, "publicKeySha256": hash, "document": document.to_string()});
+    (document, key)
+}
+
+async fn resealed(world: &World) -> InspectAnswer {
+    let mut question = question();
+    question["reseal"] = json!(true);
+    let answered = ask(&world.router(), "/v1/inspect", &controller(world), &question).await;
+    assert!(!String::from_utf8_lossy(&answered.body).contains("canary"));
+    serde_json::from_slice(&answered.body).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_outdated_is_sealed_anew_for_the_same_place_and_a_record_says_so() {
+    let mut world = World::new().await;
+    let (document, key) = newer(&world).await;
+    world.keys.put(object(key));
+    let answer = resealed(&world).await;
+    assert_eq!((answer.resealed.len(), answer.not_resealed), (2, None));
+    for value in &answer.resealed {
+        assert_eq!(SealedValue::parse(&value.sealed).unwrap().header, document.header);
+    }
+    assert_eq!(world.records().last().unwrap().event, Event::Reseal);
+    // It opens where the old one did.
+    let mut changed = binding(&world.document);
+    for (secret, value) in changed["spec"]["secrets"].as_array_mut().unwrap().iter_mut().zip(&answer.resealed) {
+        assert_eq!(secret["name"], value.name.as_str());
+        secret["sealed"]["value"] = json!(value.sealed);
+    }
+    world.bindings.put(object(changed));
+    world.audit = tempfile::tempdir().unwrap();
+    let answer = resealed(&world).await;
+    assert!(answer.secrets.iter().all(|secret| secret.ok) && answer.resealed.is_empty(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_sealed_for_a_public_key_that_somebody_planted_in_status() {
+    let mut world = World::new().await;
+    let (document, mut key) = newer(&world).await;
+    let (_, planted) = generate().unwrap();
+    for document in [
+        // The listed header with another public key, and a public key whose seed the provider never wrapped.
+        KeyDocument { public_key: planted.clone(), ..document.clone() },
+        KeyDocument {
+            header: Header { public_key_sha256: planted.sha256(), ..document.header.clone() },
+            public_key: planted.clone(),
+            ..document.clone()
+        },
+    ] {
+        let hash = kustody_core::hex::hex(&document.header.public_key_sha256);
+        key["status"]["sealingKeys"][1]["publicKeySha256"] = json!(hash);
+        key["status"]["sealingKey"]["document"] = json!(document.to_string());
+        world.keys.put(object(key.clone()));
+        world.audit = tempfile::tempdir().unwrap();
+        let answer = resealed(&world).await;
+        assert!(answer.resealed.is_empty());
+        let reason = answer.not_resealed.unwrap();
+        assert!(reason.starts_with("EncryptionKey team-key: status.sealingKey.document: "), "{reason}");
+        assert_eq!(world.records().last().unwrap().event, Event::Inspect);
+    }
 }

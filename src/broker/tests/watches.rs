@@ -17,8 +17,13 @@ use super::signer::claims;
 use super::world::{Answered, World, ask, binding, encryption_key, make_key, object, plan, pod, sealed, values};
 
 const LONG: Duration = Duration::from_secs(30);
-/// Long enough for who asks to begin to wait.
-const MOMENT: Duration = Duration::from_millis(150);
+
+/// Until as many wait for a change: they have looked, and nothing but a change or the end of their patience wakes them.
+async fn until_waiting(world: &World, count: usize) {
+    while world.changes.waiting("vision") < count {
+        tokio::task::yield_now().await;
+    }
+}
 
 fn asked(known: &Value) -> Value {
     json!({"plan": plan(), "known": known})
@@ -74,7 +79,7 @@ async fn a_value_that_is_sealed_again_wakes_the_pod_and_a_record_says_that_it_ha
     let changed = resealed(&world, "canary-2");
     let waiting = ask(&router, "/v1/watch", &token, &body);
     let change = async {
-        tokio::time::sleep(MOMENT).await;
+        until_waiting(&world, 1).await;
         world.bindings.put(object(changed));
         world.changes.tell(Some("vision"));
     };
@@ -194,7 +199,7 @@ async fn a_pod_that_ended_while_it_waited_is_given_nothing() {
     let told = first(&router, &world).await.revisions;
     let (token, body, changed) = (world.token(), knowing(&told, &told), resealed(&world, "canary-2"));
     let change = async {
-        tokio::time::sleep(MOMENT).await;
+        until_waiting(&world, 1).await;
         let mut ended = pod("vision", "pod-1", "trainer");
         ended["status"]["phase"] = json!("Succeeded");
         world.pods.put(object(ended));
@@ -222,7 +227,7 @@ async fn those_who_wait_keep_no_place_from_pods_that_start() {
     let waiting = tokens.iter().flat_map(|token| (0..50).map(|_| ask(&router, "/v1/watch", token, &body)).collect::<Vec<_>>());
     let waiting = futures::future::join_all(waiting);
     let starting = async {
-        tokio::time::sleep(MOMENT * 4).await;
+        until_waiting(&world, names.len() * 50).await;
         let started = ask(&router, "/v1/release", &world.token(), &plan()).await;
         world.process.stop.cancel();
         started

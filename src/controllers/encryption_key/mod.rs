@@ -44,9 +44,9 @@ pub async fn run(context: Arc<Context>) {
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation, predicates_config());
-    let (sealed, bindings) = sealed::watch(client);
+    let (sealed, users) = sealed::watch(client);
     let of_provider = reader.clone();
-    let (of_namespace, of_binding) = (reader.clone(), reader.clone());
+    let of_namespace = reader.clone();
     let namespaces = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default().any_semantic())
         .default_backoff()
         .applied_objects()
@@ -60,10 +60,7 @@ pub async fn run(context: Arc<Context>) {
             let name = namespace.name_any();
             references(&of_namespace, move |key| key.namespace().as_deref() == Some(&name))
         })
-        .watches_stream(bindings, move |binding: SecretBinding| {
-            let (namespace, used) = (binding.namespace(), sealed::keys(&binding));
-            references(&of_binding, move |key| key.namespace() == namespace && used.contains(&key.name_any()))
-        });
+        .reconcile_on(users);
     drive("EncryptionKey", controller, Arc::clone(&context), move |key, context| reconcile(key, sealed.clone(), context)).await;
 }
 
@@ -149,6 +146,10 @@ async fn facts(
         return Ok(None);
     }
     let provider = Api::<KeyProvider>::all(context.client.clone()).get_opt(&key.spec.provider_ref.name).await?;
+    // Before it was filled once, values that are there would not be counted; it is only gone when the process ends.
+    if sealed.wait_until_ready().await.is_err() {
+        return Ok(None);
+    }
     // Decided upon, so read live.
     let users = if state::desired(&key.spec) == DesiredState::PendingDeletion {
         sealed::users(&context.client, namespace, &key.name_any()).await?

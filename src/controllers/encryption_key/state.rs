@@ -127,7 +127,6 @@ fn destroyed(key: &Key, asked: bool) -> Verdict {
 
 /// Gives the key the state that the spec asks for; `Err` when it is, rightly, not usable then.
 pub async fn settle(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
-    pass.forget(ConditionType::Retiring);
     let key = match decide(&pass.key.spec, &pass.status, &key, pass.facts)? {
         Decision::Settled => key,
         Decision::Change(operation) => {
@@ -143,7 +142,10 @@ pub async fn settle(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
     };
     pass.status.applied_state = Some(desired(&pass.key.spec));
     let verdict = match desired(&pass.key.spec) {
-        DesiredState::Enabled => return Ok(key),
+        DesiredState::Enabled => {
+            pass.forget(ConditionType::Retiring);
+            return Ok(key);
+        }
         DesiredState::Disabled => Verdict::new(
             Reason::Disabled,
             "spec.desiredState is Disabled: nothing is sealed or opened under the key; set it to Enabled to use it again",

@@ -174,9 +174,9 @@ async fn judge(
     };
     match answer {
         Ok(mut known) => {
-            let resealed = std::mem::take(&mut known.answer.resealed);
+            let (resealed, refused) = (std::mem::take(&mut known.answer.resealed), known.answer.not_resealed.take());
             let mut resolution = resolve::merge(resolution, &known.answer);
-            resolution.resealed = reseal.map(|request| reseal::answered(binding, request, resealed));
+            resolution.resealed = reseal.map(|request| reseal::answered(binding, request, resealed, refused));
             caches.remember(binding, known);
             (Some(resolution), Next::Settled)
         }

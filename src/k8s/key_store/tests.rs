@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::{Request, Response};
 use kube::client::Body;
+use kustody_core::secret::SecretBytes;
 use serde_json::{Value, json};
 
 use super::*;

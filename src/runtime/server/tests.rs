@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -30,14 +31,18 @@ struct Server {
     address: std::net::SocketAddr,
     ending: Ending,
     task: JoinHandle<()>,
+    /// What an answer of `/slow` waits for.
+    slow: Arc<Notify>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own server, which it waits for")]
 async fn server(connections: usize, tls: Option<Arc<rustls::ServerConfig>>) -> Server {
+    let slow = Arc::new(Notify::new());
+    let gate = Arc::clone(&slow);
     let router = Router::new().route("/hello", get(|| async { "hello" })).route("/large", get(|| async { vec![b'x'; 64 << 20] })).route(
         "/slow",
-        post(|| async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        post(move || async move {
+            gate.notified().await;
             "done"
         }),
     );
@@ -46,7 +51,7 @@ async fn server(connections: usize, tls: Option<Arc<rustls::ServerConfig>>) -> S
     let ending = Ending { draining: CancellationToken::new(), stop: CancellationToken::new() };
     let bounds = Bounds { connections, patience: Patience { head: HEAD, unread: UNREAD, idle: HEAD * 4 } };
     let task = tokio::spawn(serve_within(bounds, listener, tls, router, ending.clone()));
-    Server { address, ending, task }
+    Server { address, ending, task, slow }
 }
 
 /// What comes until `end` is seen or the server closes.
@@ -181,6 +186,7 @@ async fn a_request_that_is_under_way_at_the_stop_is_answered_and_then_nobody_is(
     read_until(&mut idle, "hello").await;
     server.ending.stop.cancel();
     assert_eq!(read_until(&mut idle, "never").await, "", "an idle connection is closed");
+    server.slow.notify_one();
     let mut said = String::new();
     stream.read_to_string(&mut said).await.unwrap();
     assert!(said.ends_with("done"), "{said}");

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, ObjectMeta, PostParams};
-use kube::{Api, Client, ResourceExt};
-use kustody_api::names::{LOCAL_KEY_LABEL, LOCAL_KEY_TYPE};
-use kustody_core::secret::SecretBytes;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
 use kustody_providers::Error;
 use kustody_providers::key_store::{KeyStore, Record};
+use kustody_providers::local::secret;
 
 /// Secrets of the operator's namespace under the user's own rights: `get`, `list` and, for an import, `create`.
 pub(super) struct OperatorSecrets {
@@ -42,11 +40,11 @@ impl OperatorSecrets {
 #[async_trait]
 impl KeyStore for OperatorSecrets {
     async fn read(&self, name: &str) -> Result<Option<Record>, Error> {
-        Ok(self.api.get_opt(name).await.map_err(|error| self.failed("get", name, &error))?.map(into_record))
+        Ok(self.api.get_opt(name).await.map_err(|error| self.failed("get", name, &error))?.map(secret::read))
     }
 
     async fn create(&self, record: &Record) -> Result<bool, Error> {
-        match self.api.create(&PostParams::default(), &from_record(record)).await {
+        match self.api.create(&PostParams::default(), &secret::written(record)).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
             Err(error) => Err(self.failed("create", &record.name, &error)),
@@ -61,33 +59,6 @@ impl KeyStore for OperatorSecrets {
         let selector = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
         let found =
             self.api.list(&ListParams::default().labels(&selector)).await.map_err(|error| self.failed("list", &selector, &error))?;
-        Ok(found.items.into_iter().map(into_record).collect())
-    }
-}
-
-fn into_record(secret: Secret) -> Record {
-    Record {
-        name: secret.name_any(),
-        revision: secret.resource_version().unwrap_or_default(),
-        labels: secret.labels().clone(),
-        annotations: secret.annotations().clone(),
-        data: secret.data.unwrap_or_default().into_iter().map(|(name, ByteString(value))| (name, SecretBytes::new(value))).collect(),
-    }
-}
-
-/// As the operator writes them (`src/k8s/key_store.rs`).
-#[expect(clippy::disallowed_methods, reason = "what is stored is ciphertext, or the generated root key, which is the stated exception")]
-fn from_record(record: &Record) -> Secret {
-    let ours = [("app.kubernetes.io/managed-by".to_owned(), "kustody".to_owned()), (LOCAL_KEY_LABEL.to_owned(), "true".to_owned())];
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(record.name.clone()),
-            labels: Some(record.labels.clone().into_iter().chain(ours).collect()),
-            annotations: Some(record.annotations.clone()),
-            ..ObjectMeta::default()
-        },
-        type_: Some(LOCAL_KEY_TYPE.to_owned()),
-        data: Some(record.data.iter().map(|(name, value)| (name.clone(), ByteString(value.expose().to_vec()))).collect()),
-        ..Secret::default()
+        Ok(found.items.into_iter().map(secret::read).collect())
     }
 }

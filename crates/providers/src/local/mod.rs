@@ -22,6 +22,7 @@ mod record;
 pub mod recovery;
 mod root;
 mod root_record;
+pub mod secret;
 #[cfg(test)]
 mod tests;
 

@@ -43,6 +43,20 @@ async fn a_disabled_key_is_disabled_at_the_provider_and_enabled_again_by_the_spe
 }
 
 #[tokio::test]
+async fn what_is_said_of_a_retired_key_stays_until_the_spec_asks_for_an_enabled_one() {
+    let world = World::new();
+    let (mut object, _) = settled(&world, desire(&world.made().await, "Disabled")).await;
+    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now);
+    let said = Observation { kind: ConditionType::Retiring, status: Some(true), reason: Reason::Disabled, message: String::new() };
+    conditions::set(&mut object.status.as_mut().unwrap().conditions, &said, Some(1), &now);
+    let before = status_of(&object);
+    let (object, _) = settled(&world, object).await;
+    assert_eq!(status_of(&object), before, "another pass changes nothing, so it writes and tells nothing");
+    let (object, _) = settled(&world, desire(&object, "Enabled")).await;
+    assert!(status_of(&object).conditions.is_empty());
+}
+
+#[tokio::test]
 async fn a_key_that_was_disabled_behind_our_back_is_a_condition_with_a_remedy_and_stays_so() {
     let world = World::new();
     let object = world.made().await;
