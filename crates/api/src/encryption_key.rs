@@ -128,11 +128,11 @@ pub struct Deletion {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
-    /// Interval between versions in days, hours or minutes, for example `90d`.
+    /// Interval between versions in days or hours, for example `90d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[dhm]$"))]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[dh]$"))]
     pub every: Option<String>,
-    /// Cron expression of five fields in place of an interval, for example `0 3 1 */3 *`. A time that was missed is made up for once.
+    /// Cron expression of five fields in place of an interval, for example `0 3 1 */3 *`. A time that was missed is made up for once; within an hour of the last version nothing is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 128))]
     pub schedule: Option<String>,
@@ -312,15 +312,12 @@ pub struct PendingOperation {
     pub nonce: String,
     /// When it was begun.
     pub started: Time,
-    /// Of a rotation: the primary version that it began with. When another is primary, the rotation took place.
+    /// Of a rotation, or of one that this operation takes the place of: the primary version that it began with. When another is primary, the rotation took place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_version: Option<String>,
-    /// Of a rotation: the `spec.rotation.request` that asked for it; absent for a scheduled one.
+    /// Of such a rotation: the `spec.rotation.request` that asked for it; absent for a scheduled one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// Of a scheduled deletion: when the key is to be destroyed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deletion_time: Option<Time>,
 }
 
 /// A side effect at the provider.

@@ -84,10 +84,15 @@ impl<'a> Pass<'a> {
         self.status.pending_operation.as_ref().filter(|pending| pending.operation == operation).map(|pending| pending.nonce.clone())
     }
 
+    /// Takes back an intent that was not carried out and that nothing asks for any more: later it would be acted upon.
+    pub fn drop_intent(&mut self, operations: &[Operation]) {
+        self.status.pending_operation.take_if(|pending| operations.contains(&pending.operation));
+    }
+
     /// An intent of `operation`, now.
     pub fn begun(&self, operation: Operation, nonce: &str) -> PendingOperation {
         let (nonce, started) = (nonce.to_owned(), self.now.clone());
-        PendingOperation { operation, nonce, started, from_version: None, request: None, deletion_time: None }
+        PendingOperation { operation, nonce, started, from_version: None, request: None }
     }
 
     /// Writes an intent down.

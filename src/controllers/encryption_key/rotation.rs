@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kustody_api::EncryptionKeyStatus;
 use kustody_api::Reason;
 use kustody_api::conditions::{ConditionType, Observation};
 use kustody_api::encryption_key::{Operation, PendingOperation, Rotation, RotationStatus};
@@ -12,6 +13,9 @@ use super::pass::Pass;
 use super::verdict::{Failure, Verdict};
 use super::{plan, schedule};
 use crate::controllers::intent::{self, Effect};
+
+/// Versions of one key, with their sealing keys: what a record and a status can hold with room to spare.
+const MOST: usize = 500;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +28,15 @@ pub enum Decision {
 
 /// Decides; `Err` says what of the spec cannot be carried out.
 pub fn decide(rotation: &Rotation, status: &RotationStatus, key: &Key, uid: &str, now: &Time) -> Result<Decision, String> {
-    if rotation.request.is_some() && rotation.request != status.last_request {
+    let asked = rotation.request.is_some() && rotation.request != status.last_request;
+    if key.versions.len() >= MOST {
+        return Err(format!(
+            "spec.rotation: key {} has {} versions, and no more are made: each is kept for as long as the key; make another EncryptionKey and seal anew for it",
+            key.id,
+            key.versions.len()
+        ));
+    }
+    if asked {
         return Ok(Decision::Now(rotation.request.clone()));
     }
     let made = key.primary().and_then(|version| version.created);
@@ -38,13 +50,34 @@ pub async fn resume(pass: &mut Pass<'_>, key: &Key) -> Result<(), Failure> {
     if pass.pending(Operation::Rotate).is_none() {
         return Ok(());
     }
-    let mut effect = Rotating { request: None, from: String::new(), id: key.id.clone(), pass };
-    if effect.took_place(key) { effect.record(key).await } else { Ok(()) }
+    if !took_place(&pass.status, key) {
+        return Ok(());
+    }
+    Rotating { request: None, from: String::new(), id: key.id.clone(), pass }.record(key).await
+}
+
+/// Whether the interrupted rotation made its version: the primary one is another than it began with.
+pub fn took_place(status: &EncryptionKeyStatus, key: &Key) -> bool {
+    let from = status.pending_operation.as_ref().and_then(|pending| pending.from_version.clone());
+    from.is_some() && key.primary().map(|version| version.id.clone()) != from
+}
+
+/// Notes the rotation whose intent is pending as carried out.
+pub fn note(pass: &mut Pass<'_>, key: &Key) {
+    let mut status = pass.status.rotation.clone().unwrap_or_default();
+    if let Some(request) = pass.status.pending_operation.take().and_then(|pending| pending.request) {
+        status.last_request = Some(request);
+    }
+    let made = key.primary().and_then(|version| version.created);
+    status.last_rotation = Some(made.map_or_else(|| pass.now.clone(), Time));
+    status.next_rotation = None;
+    pass.status.rotation = Some(status);
 }
 
 /// Makes a new version if one is due; answers with the key as it is then.
 pub async fn rotate(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
     let Some(rotation) = pass.key.spec.rotation.clone() else {
+        pass.drop_intent(&[Operation::Rotate]);
         pass.forget(ConditionType::Rotating);
         if let Some(status) = &mut pass.status.rotation {
             status.next_rotation = None;
@@ -53,8 +86,8 @@ pub async fn rotate(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
     };
     let mut key = key;
     let mut refused = None;
-    // Twice at most: what a crash interrupted, and a request that came meanwhile.
-    for _ in 0..2 {
+    // Twice at most: what a crash interrupted, and a request that came meanwhile; the third time only looks.
+    for turn in 0..3 {
         let mut status = pass.status.rotation.clone().unwrap_or_default();
         let allowed = plan::may(&key.id, AdoptOperation::Rotate, pass.facts);
         let decided = allowed.and_then(|()| {
@@ -62,6 +95,7 @@ pub async fn rotate(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
             decided.map_err(|message| Verdict::new(Reason::InvalidSpec, message))
         });
         match decided {
+            Ok(Decision::Now(_)) if turn == 2 => status.next_rotation = Some(pass.now.clone()),
             Ok(Decision::Now(request)) => {
                 let pending = pass.pending(Operation::Rotate);
                 let from = key.primary().map(|version| version.id.clone()).unwrap_or_default();
@@ -71,6 +105,7 @@ pub async fn rotate(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
             Ok(Decision::Wait(next)) => status.next_rotation = next,
             Err(verdict) => (status.next_rotation, refused) = (None, Some(verdict)),
         }
+        pass.drop_intent(&[Operation::Rotate]);
         pass.status.rotation = Some(status);
         break;
     }
@@ -90,14 +125,6 @@ struct Rotating<'p, 'a> {
     id: String,
     from: String,
     request: Option<String>,
-}
-
-impl Rotating<'_, '_> {
-    /// Whether the interrupted rotation made its version: the primary one is another than it began with.
-    fn took_place(&self, key: &Key) -> bool {
-        let from = self.pass.status.pending_operation.as_ref().and_then(|pending| pending.from_version.clone());
-        from.is_some() && key.primary().map(|version| version.id.clone()) != from
-    }
 }
 
 #[async_trait]
@@ -120,7 +147,7 @@ impl Effect for Rotating<'_, '_> {
 
     async fn find(&mut self, _: &str) -> Result<Option<Key>, Failure> {
         let key = self.pass.provider.describe_key(&self.id).await?;
-        Ok(Some(key).filter(|key| self.took_place(key)))
+        Ok(Some(key).filter(|key| took_place(&self.pass.status, key)))
     }
 
     async fn act(&mut self, _: &str) -> Result<Key, Failure> {
@@ -130,16 +157,8 @@ impl Effect for Rotating<'_, '_> {
     }
 
     async fn record(&mut self, key: &Key) -> Result<(), Failure> {
-        let pass = &mut *self.pass;
-        let mut status = pass.status.rotation.clone().unwrap_or_default();
-        if let Some(request) = pass.status.pending_operation.take().and_then(|pending| pending.request) {
-            status.last_request = Some(request);
-        }
-        let made = key.primary().and_then(|version| version.created);
-        status.last_rotation = Some(made.map_or_else(|| pass.now.clone(), Time));
-        status.next_rotation = None;
-        pass.status.rotation = Some(status);
-        pass.observe(key);
-        Ok(pass.write().await?)
+        note(self.pass, key);
+        self.pass.observe(key);
+        Ok(self.pass.write().await?)
     }
 }

@@ -10,6 +10,9 @@ use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 use kustody_api::encryption_key::{Rotation, RotationWindow};
 use sha2::{Digest, Sha256};
 
+/// Scheduled versions are at least so far apart: each is kept for as long as the key.
+const APART: Duration = Duration::from_hours(1);
+
 /// The next scheduled rotation of a key whose last version was made at `last`: at or before `now`, it is due.
 ///
 /// `Ok(None)` when the spec names no time. A time that was missed is made up for once, in the next window. Errors name
@@ -38,7 +41,7 @@ fn due(rotation: &Rotation, last: Timestamp) -> Result<Option<Timestamp>, String
     }
     let cron = Cron::from_str(schedule).map_err(invalid)?;
     let next = cron.find_next_occurrence(&last.to_zoned(zone), false).map_err(invalid)?;
-    Ok(Some(next.timestamp()))
+    Ok(Some(next.timestamp().max(later(last, APART))))
 }
 
 /// A number and a unit, as the schema lets pass.

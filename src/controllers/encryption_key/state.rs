@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kustody_api::Reason;
 use kustody_api::conditions::{ConditionType, Observation};
 use kustody_api::encryption_key::{DesiredState, EncryptionKeySpec, EncryptionKeyStatus, Operation, PendingOperation};
@@ -11,9 +10,12 @@ use kustody_providers::{Key, State, Wanted};
 
 use super::pass::Pass;
 use super::plan::{self, Facts};
+use super::rotation;
 use super::verdict::{Failure, Verdict};
 use crate::controllers::intent::{self, Effect};
 
+/// What changes the state of a key.
+const CHANGES: [Operation; 3] = [Operation::Enable, Operation::Disable, Operation::ScheduleDeletion];
 /// Days between the request and the end of a key, when the spec names none.
 const WINDOW_DAYS: i32 = 30;
 
@@ -106,6 +108,18 @@ fn unused(spec: &EncryptionKeySpec, facts: &Facts) -> Result<(), Verdict> {
     ))
 }
 
+/// The broker goes by the spec: nothing is opened, though the provider's key is as it was.
+fn stopped(verdict: Verdict, key: &Key) -> Verdict {
+    if key.state != State::Enabled {
+        return verdict;
+    }
+    let message = format!(
+        "spec.desiredState is Disabled, so nothing is opened under the key, but it is not disabled at the provider: {}",
+        verdict.message
+    );
+    Verdict::new(verdict.reason, message)
+}
+
 fn unusable(key: &Key, found: &str, remedy: &str) -> Verdict {
     Verdict::new(Reason::KeyNotUsable, format!("key {} is {found}; {remedy}", key.id))
 }
@@ -128,16 +142,21 @@ fn destroyed(key: &Key, asked: bool) -> Verdict {
 /// Gives the key the state that the spec asks for; `Err` when it is, rightly, not usable then.
 pub async fn settle(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
     let key = match decide(&pass.key.spec, &pass.status, &key, pass.facts)? {
-        Decision::Settled => key,
+        Decision::Settled => {
+            abandon(pass, &key);
+            key
+        }
         Decision::Change(operation) => {
             let pending = pass.pending(operation);
             let mut change = Change { operation, wanted: wanted(pass, operation), id: key.id, pass };
             intent::carry_out(&mut change, pending.as_deref()).await?
         }
         Decision::Refused(verdict) => {
+            abandon(pass, &key);
             let message = verdict.message.clone();
             pass.say(Observation { kind: ConditionType::Retiring, status: Some(false), reason: verdict.reason, message });
-            return if key.state == State::Enabled { Ok(key) } else { Err(verdict.into()) };
+            let in_use = key.state == State::Enabled && desired(&pass.key.spec) != DesiredState::Disabled;
+            return if in_use { Ok(key) } else { Err(stopped(verdict, &key).into()) };
         }
     };
     pass.status.applied_state = Some(desired(&pass.key.spec));
@@ -162,14 +181,23 @@ pub async fn settle(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
     Err(verdict.into())
 }
 
+/// Takes back a change that was begun and that the spec does not ask for any more; a rotation that it stood for is not lost.
+fn abandon(pass: &mut Pass<'_>, key: &Key) {
+    let ours = pass.status.pending_operation.as_ref().is_some_and(|pending| CHANGES.contains(&pending.operation));
+    if ours && rotation::took_place(&pass.status, key) {
+        rotation::note(pass, key);
+    }
+    pass.drop_intent(&CHANGES);
+}
+
 fn wanted(pass: &Pass<'_>, operation: Operation) -> Wanted {
     match operation {
         Operation::Disable => Wanted::Disabled,
         Operation::ScheduleDeletion => {
-            let begun = pass.status.pending_operation.as_ref().and_then(|pending| pending.deletion_time.clone());
+            // Of an attempt that took effect the provider keeps the time; any other counts from now.
             let days = pass.key.spec.deletion.as_ref().and_then(|deletion| deletion.window_days).unwrap_or(WINDOW_DAYS);
-            let end = || pass.now.0.saturating_add(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(jiff::Timestamp::MAX);
-            Wanted::Deleted { at: begun.map_or_else(end, |time| time.0) }
+            let window = SignedDuration::from_hours(24 * i64::from(days));
+            Wanted::Deleted { at: pass.now.0.saturating_add(window).unwrap_or(jiff::Timestamp::MAX) }
         }
         Operation::Enable | Operation::Create | Operation::Rotate => Wanted::Enabled,
     }
@@ -193,8 +221,10 @@ impl Effect for Change<'_, '_> {
     }
 
     async fn intend(&mut self, nonce: &str) -> Result<(), Failure> {
-        let deletion_time = if let Wanted::Deleted { at } = self.wanted { Some(Time(at)) } else { None };
-        let begun = PendingOperation { deletion_time, ..self.pass.begun(self.operation, nonce) };
+        // A rotation that was begun may still be carried out by a leader that slept; whether it was is told by the result.
+        let rotation = self.pass.status.pending_operation.take();
+        let (from_version, request) = rotation.map(|pending| (pending.from_version, pending.request)).unwrap_or_default();
+        let begun = PendingOperation { from_version, request, ..self.pass.begun(self.operation, nonce) };
         self.pass.intend(begun).await
     }
 
@@ -209,6 +239,9 @@ impl Effect for Change<'_, '_> {
 
     async fn record(&mut self, key: &Key) -> Result<(), Failure> {
         self.pass.status.applied_state = as_desired(key.state);
+        if rotation::took_place(&self.pass.status, key) {
+            rotation::note(self.pass, key);
+        }
         self.pass.status.pending_operation = None;
         self.pass.observe(key);
         Ok(self.pass.write().await?)

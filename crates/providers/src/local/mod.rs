@@ -204,6 +204,12 @@ impl Provider for Local {
         if found.state == State::Destroyed {
             return Err(Error::State { operation: "a change of state", id: id.to_owned(), state: found.state });
         }
+        if let Wanted::Deleted { at } = wanted
+            && found.deletion.is_none()
+            && *at <= (self.clock)()
+        {
+            return Err(Error::Configuration { detail: format!("key {id}: a deletion is scheduled for a time to come, and {at} is over") });
+        }
         let (state, deletion) = match wanted {
             Wanted::Enabled => (State::Enabled, None),
             Wanted::Disabled => (State::Disabled, None),

@@ -128,8 +128,8 @@ async fn a_crash_at_any_step_of_a_change_of_state_neither_loses_nor_blames_it() 
                 let (crashed, result, _) = world.pass(object, &[], fuse(step, after)).await;
                 let ended = matches!(result, Err(Failure::Refused(_)));
                 // Whoever changes his mind meanwhile is not told that somebody else did it.
-                let (_, why) = settled(&world, desire(&crashed, "Enabled")).await;
-                assert_eq!(why, None, "{state}, step {step}, after: {after}");
+                let (object, why) = settled(&world, desire(&crashed, "Enabled")).await;
+                assert_eq!((why, status_of(&object).pending_operation), (None, None), "{state}, step {step}, after: {after}");
                 let (object, _) = settled(&world, crashed).await;
                 let status = status_of(&object);
                 assert_eq!((status.state, status.pending_operation), (Some(found), None), "{state}, step {step}, after: {after}");
@@ -140,6 +140,81 @@ async fn a_crash_at_any_step_of_a_change_of_state_neither_loses_nor_blames_it() 
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_deletion_that_failed_once_has_its_whole_window_when_it_is_asked_for_again() {
+    for after in [false, true] {
+        for step in 0..3 {
+            let mut world = World::new();
+            let wanted = with(&world.made().await, &json!({"desiredState": "PendingDeletion", "deletion": {"windowDays": 7}}));
+            let (failed, _, _) = world.pass(wanted, &[], fuse(step, after)).await;
+            let (object, _) = settled(&world, desire(&failed, "Enabled")).await;
+            world.now = "2026-04-10T00:00:00Z".parse().unwrap();
+            let (object, why) = settled(&world, desire(&object, "PendingDeletion")).await;
+            assert_eq!(why, Some(Reason::PendingDeletion), "step {step}, after: {after}");
+            assert_eq!(status_of(&object).deletion_time.unwrap().0.to_string(), "2026-04-17T00:00:00Z");
+            world.provider(&Arc::default()).probe().await.unwrap();
+            assert_eq!(settled(&world, desire(&object, "Enabled")).await.1, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_could_not_be_scheduled_for_longer_than_its_window_destroys_nothing() {
+    let mut world = World::new();
+    let wanted = with(&world.made().await, &json!({"desiredState": "PendingDeletion", "deletion": {"windowDays": 7}}));
+    // The intent is written, the provider does not answer.
+    let (failed, _, _) = world.pass(wanted, &[], fuse(2, false)).await;
+    assert!(status_of(&failed).pending_operation.is_some());
+    world.now = "2026-04-10T00:00:00Z".parse().unwrap();
+    let (object, _) = settled(&world, failed).await;
+    assert_eq!(status_of(&object).deletion_time.unwrap().0.to_string(), "2026-04-17T00:00:00Z");
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_disables_after_a_change_of_ours_failed_is_not_taken_for_ours() {
+    let world = World::new();
+    let (failed, _, _) = world.pass(desire(&world.made().await, "Disabled"), &[], fuse(2, false)).await;
+    let (object, _) = settled(&world, desire(&failed, "Enabled")).await;
+    let id = status_of(&object).key_id.unwrap();
+    world.provider(&Arc::default()).set_state(&id, &world.facts.claim, &Wanted::Disabled).await.unwrap();
+    assert_eq!(settled(&world, object).await.1, Some(Reason::KeyNotUsable));
+}
+
+#[tokio::test]
+async fn a_rotation_of_a_leader_that_slept_counts_for_the_request_that_it_was_made_for() {
+    let world = World::new();
+    let object = with(&world.made().await, &json!({"rotation": {"request": "r1"}}));
+    let (slept, _, _) = world.pass(object, &[], fuse(2, false)).await;
+    let id = status_of(&slept).key_id.unwrap();
+    // Another leader begins to disable the key; the first one wakes up between its intent and its act.
+    let (begun, _, _) = world.pass(desire(&slept, "Disabled"), &[], fuse(2, false)).await;
+    world.provider(&Arc::default()).rotate_key(&id, &world.facts.claim, "1").await.unwrap();
+    let (object, _) = settled(&world, begun).await;
+    let (object, why) = settled(&world, desire(&object, "Enabled")).await;
+    assert_eq!((why, status_of(&object).versions.len()), (None, 2));
+}
+
+#[tokio::test]
+async fn two_requests_of_which_a_crash_interrupted_one_are_both_served_and_the_schedule_stays() {
+    let world = World::new();
+    let object = with(&world.made().await, &json!({"rotation": {"request": "r1", "every": "90d"}}));
+    let (crashed, _, _) = world.pass(object, &[], fuse(2, false)).await;
+    let (object, _) = settled(&world, with(&crashed, &json!({"rotation": {"request": "r2", "every": "90d"}}))).await;
+    let status = status_of(&object);
+    assert_eq!(status.versions.len(), 3);
+    assert_eq!(status.rotation.unwrap().next_rotation.unwrap().0.to_string(), "2026-05-30T00:00:00Z");
+}
+
+#[test]
+fn a_key_has_no_more_versions_than_its_record_can_hold() {
+    let version = |n: usize| Version { id: n.to_string(), created: None, primary: n == 499 };
+    let full = Key { versions: (0..500).map(version).collect(), ..key("vision/team-key/a", State::Enabled, None) };
+    let wanted = serde_json::from_value(json!({"request": "r1"})).unwrap();
+    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(World::new().now);
+    let refused = rotation::decide(&wanted, &kustody_api::encryption_key::RotationStatus::default(), &full, "u", &now).unwrap_err();
+    assert!(refused.starts_with("spec.rotation: ") && refused.contains("make another EncryptionKey"), "{refused}");
 }
 
 #[tokio::test]
@@ -233,7 +308,7 @@ async fn an_adopted_key_is_rotated_and_retired_only_where_access_says_so() {
     let line = |operations: &[&str]| json!([{"namespaces": {}, "adopt": [{"ids": ["vision/*"], "operations": operations}]}]);
     world.access(line(&["Use"]));
     let (object, why) = settled(&world, with(&world.object(Some(adopt)), &json!({"desiredState": "Disabled"}))).await;
-    assert_eq!((why, status_of(&object).state), (None, Some(KeyState::Enabled)), "it stays as it is, in use");
+    assert_eq!((why, status_of(&object).state), (Some(Reason::AccessDenied), Some(KeyState::Enabled)), "the broker opens nothing");
     let rotated = with(&desire(&object, "Enabled"), &json!({"rotation": {"request": "r1"}}));
     let (object, why) = settled(&world, rotated).await;
     assert_eq!((why, status_of(&object).versions.len()), (None, 1));

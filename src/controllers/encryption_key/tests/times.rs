@@ -18,7 +18,7 @@ fn next(rotation: serde_json::Value, uid: &str, now: &str) -> Result<Option<Stri
 
 #[test]
 fn an_interval_counts_from_the_last_version() {
-    for (every, due) in [("90d", "2026-05-30T12:00:00Z"), ("36h", "2026-03-03T00:00:00Z"), ("5m", "2026-03-01T12:05:00Z")] {
+    for (every, due) in [("90d", "2026-05-30T12:00:00Z"), ("36h", "2026-03-03T00:00:00Z"), ("2h", "2026-03-01T14:00:00Z")] {
         assert_eq!(next(json!({"every": every}), "u", "2026-03-01T12:00:00Z"), Ok(Some(due.to_owned())));
     }
     assert_eq!(next(json!({"request": "r"}), "u", "2026-03-01T12:00:00Z"), Ok(None));
@@ -29,6 +29,11 @@ fn a_cron_expression_is_read_in_its_time_zone_across_the_change_of_the_clocks() 
     let rotation = json!({"schedule": "30 3 29 3 *", "timeZone": "Europe/Berlin"});
     assert_eq!(next(rotation, "u", "2026-03-01T12:00:00Z"), Ok(Some("2026-03-29T01:30:00Z".to_owned())));
     assert_eq!(next(json!({"schedule": "0 0 1 * *"}), "u", "2026-03-01T12:00:00Z"), Ok(Some("2026-04-01T00:00:00Z".to_owned())));
+}
+
+#[test]
+fn within_an_hour_of_the_last_version_nothing_is_due() {
+    assert_eq!(next(json!({"schedule": "* * * * *"}), "u", "2026-03-01T12:00:00Z"), Ok(Some("2026-03-01T13:00:00Z".to_owned())));
 }
 
 #[test]
