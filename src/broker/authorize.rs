@@ -46,6 +46,14 @@ pub struct Allowed {
     pub sealed: SealedValue,
 }
 
+impl Allowed {
+    /// Whether it is sealed for the sealing key that its key publishes.
+    pub fn is_current(&self) -> bool {
+        let published = self.key.status.as_ref().and_then(|status| status.sealing_key.as_ref());
+        published.is_none_or(|published| published.public_key_sha256 == hex(&self.sealed.header.public_key_sha256))
+    }
+}
+
 /// What is given and what is not.
 #[derive(Default)]
 pub struct Decision {

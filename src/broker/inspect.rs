@@ -9,7 +9,6 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kustody_api::SecretBinding;
 use kustody_api::policy::Home;
-use kustody_api::secret_binding::UpdateMode;
 use kustody_core::audit::{Event, Item, Subject};
 use kustody_core::secret::SecretBytes;
 use kustody_core::wire::{InspectAnswer, InspectRequest, Inspected, MAX_RELEASE};
@@ -72,21 +71,20 @@ async fn look(broker: &Broker, request: &InspectRequest, subject: &Subject, corr
                 None
             }
             Err(Failure::Later(reason)) => return Err(later(broker, subject, items, reason, correlation_id).await?),
-            Err(Failure::Never(reason)) => Some(reason),
+            Err(Failure::Refused(reason) | Failure::Never(reason)) => Some(reason),
         };
         answer.secrets.push(Inspected { name: name.clone(), ok: message.is_none(), message });
     }
     deliverable(&binding, &values, &mut answer);
     if request.reseal {
         match reseal(&broker.opener, &sources, &values).await {
-            Ok(resealed) => answer.resealed = resealed,
-            Err(Failure::Later(reason)) => return Err(later(broker, subject, items, reason, correlation_id).await?),
-            Err(Failure::Never(reason)) => answer.not_resealed = Some(reason),
+            Ok(resealed) => (answer.resealed, answer.not_resealed) = resealed,
+            Err(reason) => return Err(later(broker, subject, items, reason, correlation_id).await?),
         }
     }
     let failed = answer.secrets.iter().chain(&answer.variables).chain(&answer.files).filter_map(|item| item.message.clone());
     let failed: Vec<String> =
-        failed.chain(answer.not_resealed.clone()).map(|reason| format!("{namespace}/{}: {reason}", request.binding)).collect();
+        failed.chain(answer.not_resealed.iter().cloned()).map(|reason| format!("{namespace}/{}: {reason}", request.binding)).collect();
     let event = if answer.resealed.is_empty() { Event::Inspect } else { Event::Reseal };
     broker.record(broker.draft(event, Some(subject.clone()), items, failed.into_iter(), correlation_id)).await?;
     Ok(answer)
@@ -115,17 +113,18 @@ fn sources(broker: &Broker, binding: &Arc<SecretBinding>, home: Home<'_>) -> Vec
 }
 
 /// Of the file that is one too many; says no size, which is a part of the value.
-const TOO_LARGE: &str = "the files of the binding are larger together than spec.deliver.sizeLimit (than half of it with update.mode Live), or than the 1 MiB that one pod is given";
+const TOO_LARGE: &str = "the files of the binding are larger together than half of spec.deliver.sizeLimit (both states are there while one takes the place of the other, each file in pages of 4 KiB), or than the 1 MiB that one pod is given";
 
-/// How large the files may be together: a tmpfs of the binding's size limit, some of which its directories take; of live files
-/// both states are there while they are swapped.
+/// A tmpfs gives each file whole pages.
+const PAGE: usize = 4096;
+
+/// How large the files may be together, in a tmpfs of the binding's size limit, some of which its directories take: both states
+/// of it are there while one takes the place of the other, also when a container of the agent runs again.
 fn limit(binding: &SecretBinding) -> usize {
     let text = binding.spec.deliver.size_limit.as_deref().unwrap_or("4Mi");
     let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<usize>().ok());
     let bytes = number("Ki").map(|n| n << 10).or_else(|| number("Mi").map(|n| n << 20)).unwrap_or(0);
-    let live = binding.spec.update.as_ref().is_some_and(|update| update.mode == Some(UpdateMode::Live));
-    let states = if live { 2 } else { 1 };
-    ((bytes - bytes / 8) / states).min(MAX_RELEASE)
+    (bytes - bytes / 8) / 2
 }
 
 /// Whether each variable fits an environment file, and each property is there.
@@ -141,12 +140,16 @@ fn deliverable(binding: &SecretBinding, values: &BTreeMap<String, Arc<SecretByte
             .and_then(|value| envfile::check(&variable.name, value.expose()).map_err(|error| error.to_string()));
         answer.variables.push(inspected(&variable.name, result));
     }
-    let mut size = 0;
+    let (mut size, mut pages) = (0, 0);
     for file in &binding.spec.deliver.files {
-        let result = extract(&file.secret, file.property.as_deref()).map(|value| size += value.len());
+        let result = extract(&file.secret, file.property.as_deref()).map(|value| {
+            size += value.len();
+            pages += value.len().div_ceil(PAGE) * PAGE;
+        });
+        let too_large = size > MAX_RELEASE || pages > limit(binding);
         // Without a property there is nothing to say of a file that its secret does not say.
-        let result = if size > limit(binding) { Err(TOO_LARGE.to_owned()) } else { result };
-        if file.property.is_some() || size > limit(binding) {
+        let result = if too_large { Err(TOO_LARGE.to_owned()) } else { result };
+        if file.property.is_some() || too_large {
             answer.files.push(inspected(&file.path, result));
         }
     }

@@ -34,6 +34,7 @@ pub mod routes;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod token;
+pub mod turns;
 pub mod watch;
 
 use authenticate::Authenticator;

@@ -42,7 +42,9 @@ impl Connect for Providers {
 pub enum Failure {
     /// It may open later.
     Later(String),
-    /// It does not, until something changes.
+    /// The provider refuses; repaired there, the same value opens.
+    Refused(String),
+    /// It does not, until something changes here.
     Never(String),
 }
 
@@ -149,5 +151,9 @@ impl Opener {
 
 fn failure(field: &str, provider: &KeyProvider, error: &ProviderError) -> Failure {
     let message = format!("{field}: KeyProvider {}: {error}", provider.name_any());
-    if error.is_transient() { Failure::Later(message) } else { Failure::Never(message) }
+    match error {
+        _ if error.is_transient() => Failure::Later(message),
+        ProviderError::Ciphertext { .. } => Failure::Never(message),
+        _ => Failure::Refused(message),
+    }
 }

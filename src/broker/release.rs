@@ -81,16 +81,25 @@ async fn prepare(broker: &Broker, identity: &Identity, (headers, token): (&Heade
     // An agent of an earlier release does not read them.
     let wanted = headers.get(ACCEPT).is_some_and(|accept| accept == WITH_REVISIONS);
     let revisions = if wanted { revision::of(&plan, &decision) } else { Vec::new() };
-    opened(broker, decision, revisions).await
+    opened(broker, decision, revisions, Pod::Starts).await
+}
+
+/// Who is given something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pod {
+    /// A pod that starts: it is told at once what it will not be given.
+    Starts,
+    /// A pod that holds something already: what a provider refuses now it asks for again, until it is repaired there.
+    Runs,
 }
 
 /// Opens what was decided upon.
-pub(super) async fn opened(broker: &Broker, decision: Decision, revisions: Vec<Revision>) -> Result<Prepared, Refused> {
+pub(super) async fn opened(broker: &Broker, decision: Decision, revisions: Vec<Revision>, pod: Pod) -> Result<Prepared, Refused> {
     let Decision { allowed, withdrawn } = decision;
     let mut release = Release { values: Vec::new(), withdrawn, revisions };
     let mut items = Vec::new();
     for allowed in &allowed {
-        if give(broker, allowed, &mut release).await? {
+        if give(broker, allowed, &mut release, pod).await? {
             items.push(item(allowed));
         }
     }
@@ -187,7 +196,7 @@ pub(super) fn decide(broker: &Broker, plan: &Plan, subject: &Subject) -> Result<
 /// Opens one secret and takes from it what is asked for; says whether anything of it is given.
 ///
 /// A provider that does not answer refuses the whole release: it is over soon, and half of what was asked starts no pod.
-async fn give(broker: &Broker, allowed: &Allowed, release: &mut Release) -> Result<bool, Refused> {
+async fn give(broker: &Broker, allowed: &Allowed, release: &mut Release, pod: Pod) -> Result<bool, Refused> {
     let Allowed { binding, secret, properties, key, provider, sealed } = allowed;
     let name = binding.name_any();
     let named = |reason: String| format!("SecretBinding {}/{name}: {reason}", binding.namespace().unwrap_or_default());
@@ -195,7 +204,8 @@ async fn give(broker: &Broker, allowed: &Allowed, release: &mut Release) -> Resu
     let value = match broker.opener.open(binding, secret, (key, provider, sealed)).await {
         Ok(value) => value,
         Err(Failure::Later(reason)) => return Err(Refused::later("ProviderUnavailable", named(reason))),
-        Err(Failure::Never(reason)) => {
+        Err(Failure::Refused(reason)) if pod == Pod::Runs => return Err(Refused::later("ProviderRefuses", named(reason))),
+        Err(Failure::Refused(reason) | Failure::Never(reason)) => {
             release.withdrawn.push(withdraw(reason));
             return Ok(false);
         }

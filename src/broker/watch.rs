@@ -26,6 +26,7 @@ use super::release::{self, Answer};
 use super::reports::{Cause, Reports};
 use super::routes::{bounded, correlation_id, finish, timely};
 use super::token::Identity;
+use super::turns::Turns;
 use super::{Broker, revision};
 use crate::k8s::backoff::jittered;
 use crate::runtime::metrics::Metrics;
@@ -46,6 +47,7 @@ pub struct Watch {
     /// What pods say that they hold.
     pub reports: Reports,
     waiting: Arc<Semaphore>,
+    turns: Turns,
     releasing: Semaphore,
     hold: Duration,
     stop: CancellationToken,
@@ -55,7 +57,7 @@ impl Watch {
     /// With nobody waiting; at `stop` everybody is sent to another replica.
     pub fn new(changes: Changes, metrics: &Metrics, stop: CancellationToken) -> Self {
         let (waiting, releasing) = (Arc::new(Semaphore::new(WAITING)), Semaphore::new(RELEASING));
-        Self { changes, reports: Reports::new(metrics), waiting, releasing, hold: HOLD, stop }
+        Self { changes, reports: Reports::new(metrics), waiting, turns: Turns::default(), releasing, hold: HOLD, stop }
     }
 
     /// The same with another patience.
@@ -110,26 +112,27 @@ pub(super) async fn serve(State(broker): State<Arc<Broker>>, request: Request) -
     .await
 }
 
-/// The first look: who is asking, and for what. A refusal is recorded as that of a release is.
+/// The first look: who is asking, and for what. A refusal is recorded as that of a release is; that there is no room is none.
 async fn enter(broker: &Broker, headers: &HeaderMap, body: Body, id: &str) -> Result<Waiting, Refused> {
     let (identity, token) = broker.authenticator.token(headers).await?;
     broker.limits.count(&identity.subject.pod_uid).await?;
     match admit(broker, &identity, token, body).await {
-        Ok(waiting) => Ok(waiting),
+        Ok((request, bytes)) => Ok(Waiting { subject: identity.subject.clone(), request, _remembered: broker.watch.remember(bytes)? }),
         Err(refused) => release::recorded(broker, &identity.subject, Err(refused.clone()), id).await.and(Err(refused)),
     }
 }
 
-async fn admit(broker: &Broker, identity: &Identity, token: &str, body: Body) -> Result<Waiting, Refused> {
+async fn admit(broker: &Broker, identity: &Identity, token: &str, body: Body) -> Result<(WatchRequest, usize), Refused> {
     broker.authenticator.alive(identity, token).await?;
     let bytes = release::received(body).await?;
     let request: WatchRequest = release::parsed(&bytes)?;
     release::checked(&request.plan)?;
-    Ok(Waiting { subject: identity.subject.clone(), request, _remembered: broker.watch.remember(bytes.len())? })
+    Ok((request, bytes.len()))
 }
 
 /// The part of the plan that is in another state than the agent was told last; `None` after a long wait.
 async fn wait(broker: &Broker, waiting: &Waiting) -> Result<Option<Plan>, Refused> {
+    let turn = broker.watch.turns.take(&waiting.subject.pod_uid);
     let mut changes = broker.watch.changes.of(&waiting.subject.namespace);
     let patience = tokio::time::sleep(jittered(broker.watch.hold));
     tokio::pin!(patience);
@@ -142,6 +145,7 @@ async fn wait(broker: &Broker, waiting: &Waiting) -> Result<Option<Plan>, Refuse
         }
         tokio::select! {
             () = &mut patience => return Ok(None),
+            () = turn.over() => return Ok(None),
             () = broker.watch.stop.cancelled() => return Err(Refused::later("Stopping", "this broker is stopping; ask again")),
             told = changes.changed() => if told.is_err() { return Ok(None) },
         }
@@ -176,7 +180,7 @@ async fn give(broker: &Broker, headers: &HeaderMap, waiting: &Waiting, plan: &Pl
             broker.authenticator.alive(&identity, token).await?;
             let decision = release::decide(broker, plan, subject)?;
             let revisions = revision::of(plan, &decision);
-            release::opened(broker, decision, revisions).await
+            release::opened(broker, decision, revisions, release::Pod::Runs).await
         };
         release::recorded(broker, subject, prepared.await, id).await
     };

@@ -12,8 +12,8 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// The largest answer.
-const MAX_ANSWER: usize = 256 * 1024;
+/// The largest answer: what a broker seals anew at a time, the value that goes beyond it, and what it says of each item.
+const MAX_ANSWER: usize = 2 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]

@@ -153,7 +153,7 @@ pub struct Deliver {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<Variable>,
-    /// Size limit of each tmpfs, a quantity between `64Ki` and `16Mi`. Absent: `4Mi`. It counts against the pod's memory. With `update.mode: Live` files may take half of it: both states are there while they are swapped.
+    /// Size limit of each tmpfs, a quantity between `64Ki` and `16Mi`. Absent: `4Mi`. It counts against the pod's memory. Files may take half of it, each in pages of 4 KiB: both states are there while one takes the place of the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(
         pattern = r"^((6[4-9]|[7-9][0-9]|[1-9][0-9]{2,3}|1[0-5][0-9]{3}|16[0-2][0-9]{2}|163[0-7][0-9]|1638[0-4])Ki|([1-9]|1[0-6])Mi)$"

@@ -32,6 +32,8 @@ pub const ENV_FILE: &str = "env";
 pub const RELEASE_TYPE: &str = "application/vnd.kustody.release";
 /// The largest release, values and framing together.
 pub const MAX_RELEASE: usize = 1 << 20;
+/// The most that one answer to an [`InspectRequest`] seals anew: an object has a limit, and its spec holds as much already.
+pub const MAX_RESEALED: usize = 512 * 1024;
 /// Environment variables of the agent container, set by admission.
 pub mod env {
     /// The pinned [`super::Plan`] as JSON.
@@ -285,9 +287,9 @@ pub struct InspectAnswer {
     /// What was asked to be sealed anew: ciphertext for the same places, under the same keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resealed: Vec<ResealedValue>,
-    /// Why nothing could be sealed anew, when that was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_resealed: Option<String>,
+    /// Why something that is outdated is not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_resealed: Vec<String>,
 }
 
 /// A value that was opened and sealed anew for the same place; public, like what it replaces.

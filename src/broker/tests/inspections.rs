@@ -89,19 +89,19 @@ async fn files_that_are_too_large_together_are_told_before_a_pod_asks_for_them()
 }
 
 #[tokio::test]
-async fn live_files_may_take_half_of_their_volume_because_both_states_are_there_while_they_are_swapped() {
+async fn files_may_take_half_of_their_volume_because_both_states_are_there_while_they_are_swapped() {
     let mut world = World::new().await;
     let mut changed = binding(&world.document);
-    let large = sealed(&world.document, "vision", "train", "large", &"x".repeat(40 * 1024));
-    changed["spec"]["secrets"].as_array_mut().unwrap().push(json!({"name": "large", "sealed": {"key": "team-key", "value": large}}));
     changed["spec"]["deliver"] = json!({"sizeLimit": "64Ki", "files": [{"secret": "large", "path": "large"}]});
-    for (mode, fits) in [("OnRestart", true), ("Live", false)] {
+    for (mode, kib, fits) in [("OnRestart", 40, false), ("Live", 40, false), ("OnRestart", 28, true), ("Live", 28, true)] {
+        let large = sealed(&world.document, "vision", "train", "large", &"x".repeat(kib * 1024));
+        changed["spec"]["secrets"] = json!([{"name": "large", "sealed": {"key": "team-key", "value": large}}]);
         changed["spec"]["update"] = json!({"mode": mode});
         world.bindings.put(object(changed.clone()));
         world.audit = tempfile::tempdir().unwrap();
         let answered = ask(&world.router(), "/v1/inspect", &controller(&world), &question()).await;
         let answer: InspectAnswer = serde_json::from_slice(&answered.body).unwrap();
-        assert_eq!(answer.files.iter().all(|file| file.ok), fits, "{mode}: {:?}", answer.files);
+        assert_eq!(answer.files.iter().all(|file| file.ok), fits, "{mode} {kib}: {:?}", answer.files);
     }
 }
 
@@ -146,7 +146,7 @@ async fn what_is_outdated_is_sealed_anew_for_the_same_place_and_a_record_says_so
     let (document, key) = newer(&world).await;
     world.keys.put(object(key));
     let answer = resealed(&world).await;
-    assert_eq!((answer.resealed.len(), answer.not_resealed), (2, None));
+    assert_eq!((answer.resealed.len(), answer.not_resealed.len()), (2, 0));
     for value in &answer.resealed {
         assert_eq!(SealedValue::parse(&value.sealed).unwrap().header, document.header);
     }
@@ -184,8 +184,41 @@ async fn nothing_is_sealed_for_a_public_key_that_somebody_planted_in_status() {
         world.audit = tempfile::tempdir().unwrap();
         let answer = resealed(&world).await;
         assert!(answer.resealed.is_empty());
-        let reason = answer.not_resealed.unwrap();
+        let reason = &answer.not_resealed[0];
         assert!(reason.starts_with("EncryptionKey team-key: status.sealingKey.document: "), "{reason}");
         assert_eq!(world.records().last().unwrap().event, Event::Inspect);
     }
+}
+
+#[tokio::test]
+async fn of_what_is_outdated_one_answer_holds_a_part_and_names_the_rest_and_what_does_not_open() {
+    let mut world = World::new().await;
+    let (_, key) = newer(&world).await;
+    world.keys.put(object(key));
+    let mut changed = binding(&world.document);
+    let secrets = changed["spec"]["secrets"].as_array_mut().unwrap();
+    let stray = sealed(&world.document, "vision", "train", "elsewhere", "canary");
+    secrets.push(json!({"name": "stray", "sealed": {"key": "team-key", "value": stray}}));
+    for name in ["large-1", "large-2", "large-3"] {
+        let value = sealed(&world.document, "vision", "train", name, &"x".repeat(240 * 1024));
+        secrets.push(json!({"name": name, "sealed": {"key": "team-key", "value": value}}));
+    }
+    world.bindings.put(object(changed));
+    let answer = resealed(&world).await;
+    let names: Vec<&str> = answer.resealed.iter().map(|value| value.name.as_str()).collect();
+    assert_eq!(names, ["db", "token"]);
+    assert!(answer.not_resealed[0].starts_with("spec.secrets[stray] is outdated and does not open"), "{:?}", answer.not_resealed);
+    assert!(answer.not_resealed[1].starts_with("3 more values are outdated"), "{:?}", answer.not_resealed);
+}
+
+#[tokio::test]
+async fn small_files_are_counted_in_the_pages_that_they_take() {
+    let mut world = World::new().await;
+    let mut changed = binding(&world.document);
+    let files: Vec<_> = (0..9).map(|n| json!({"secret": "token", "path": format!("file-{n}")})).collect();
+    changed["spec"]["deliver"] = json!({"sizeLimit": "64Ki", "files": files});
+    world.bindings.put(object(changed));
+    let answered = ask(&world.router(), "/v1/inspect", &controller(&world), &question()).await;
+    let answer: InspectAnswer = serde_json::from_slice(&answered.body).unwrap();
+    assert_eq!((answer.files.len(), answer.files[0].name.as_str()), (2, "file-7"), "seven pages of four KiB, twice");
 }

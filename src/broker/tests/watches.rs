@@ -10,6 +10,7 @@ use futures::future::join;
 use kustody_core::audit::Event;
 use kustody_core::wire::Release;
 use kustody_core::wire::watch::{Revision, WITH_REVISIONS, is_revision};
+use kustody_providers::{Provider as _, Wanted};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -215,7 +216,8 @@ async fn a_pod_that_ended_while_it_waited_is_given_nothing() {
 async fn those_who_wait_keep_no_place_from_pods_that_start() {
     let mut world = World::new().await;
     world.hold = LONG;
-    let names: Vec<String> = (0..6).map(|number| format!("waiting-{number}")).collect();
+    // More than all places together.
+    let names: Vec<String> = (0..300).map(|number| format!("waiting-{number}")).collect();
     for name in &names {
         world.pods.put(object(pod("vision", name, "trainer")));
     }
@@ -223,11 +225,9 @@ async fn those_who_wait_keep_no_place_from_pods_that_start() {
     let told = first(&router, &world).await.revisions;
     let body = knowing(&told, &told);
     let tokens: Vec<String> = names.iter().map(|name| world.signer.sign(&claims("vision", "trainer", name))).collect();
-    // More than all places together.
-    let waiting = tokens.iter().flat_map(|token| (0..50).map(|_| ask(&router, "/v1/watch", token, &body)).collect::<Vec<_>>());
-    let waiting = futures::future::join_all(waiting);
+    let waiting = futures::future::join_all(tokens.iter().map(|token| ask(&router, "/v1/watch", token, &body)));
     let starting = async {
-        until_waiting(&world, names.len() * 50).await;
+        until_waiting(&world, names.len()).await;
         let started = ask(&router, "/v1/release", &world.token(), &plan()).await;
         world.process.stop.cancel();
         started
@@ -240,7 +240,46 @@ async fn those_who_wait_keep_no_place_from_pods_that_start() {
 }
 
 #[tokio::test]
-async fn whoever_cannot_be_remembered_is_told_to_ask_again_and_one_without_a_token_never_waits() {
+async fn a_newer_request_of_a_pod_ends_the_one_that_waits() {
+    let mut world = World::new().await;
+    world.hold = LONG;
+    let router = world.router();
+    let told = first(&router, &world).await.revisions;
+    let body = knowing(&told, &told);
+    let token = world.token();
+    let older = ask(&router, "/v1/watch", &token, &body);
+    let newer = async {
+        until_waiting(&world, 1).await;
+        ask(&router, "/v1/watch", &token, &body).await
+    };
+    let stop = async {
+        until_waiting(&world, 2).await;
+        while world.changes.waiting("vision") > 1 {
+            tokio::task::yield_now().await;
+        }
+        world.process.stop.cancel();
+    };
+    let ((older, newer), ()) = join(join(older, newer), stop).await;
+    assert_eq!(older.status, StatusCode::NO_CONTENT);
+    assert_eq!(newer.refusal().reason, "Stopping", "it went on waiting");
+}
+
+#[tokio::test]
+async fn what_a_provider_refuses_to_a_running_pod_is_given_once_it_is_repaired_there() {
+    let world = World::new().await;
+    let router = world.router();
+    let id = &world.document.header.provider_key_id;
+    let claim = world.local.describe_key(id).await.unwrap().claim().unwrap();
+    world.local.set_state(id, &claim, &Wanted::Disabled).await.unwrap();
+    let refused = watch(&router, &world, &asked(&json!([]))).await;
+    assert_eq!((refused.status, refused.refusal().reason.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "ProviderRefuses"));
+    assert!(refused.refusal().retry);
+    world.local.set_state(id, &claim, &Wanted::Enabled).await.unwrap();
+    assert_eq!(values(&first(&router, &world).await)[&("token".to_owned(), String::new())], "canary-t");
+}
+
+#[tokio::test]
+async fn one_without_a_token_or_with_an_unreadable_plan_never_waits() {
     let world = World::new().await;
     let router = world.router();
     let anonymous = ask(&router, "/v1/watch", "nonsense", &asked(&json!([]))).await;

@@ -32,7 +32,12 @@ struct Used(HashMap<(String, String), (Option<i64>, BTreeSet<String>)>);
 impl Used {
     fn concerned(&mut self, event: Event<SecretBinding>) -> Vec<ObjectRef<EncryptionKey>> {
         let (binding, gone) = match event {
-            Event::Init | Event::InitDone => return Vec::new(),
+            // Everything is told anew, and what is gone is not.
+            Event::Init => {
+                self.0.clear();
+                return Vec::new();
+            }
+            Event::InitDone => return Vec::new(),
             Event::InitApply(binding) | Event::Apply(binding) => (binding, false),
             Event::Delete(binding) => (binding, true),
         };

@@ -1,6 +1,6 @@
 //! What the reconciler of bindings reads besides the binding itself, and what the broker said of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +16,7 @@ const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_hours(6), 
 
 /// What the reconciler reads besides the binding itself.
 pub(super) struct Caches {
+    pub(super) bindings: Store<SecretBinding>,
     pub(super) keys: Store<EncryptionKey>,
     pub(super) providers: Store<KeyProvider>,
     pub(super) namespaces: Store<Namespace>,
@@ -66,7 +67,13 @@ impl Caches {
     }
 
     pub(super) fn remember(&self, binding: &SecretBinding, known: Known) {
-        self.locked().insert(binding.uid().unwrap_or_default(), known);
+        let mut answers = self.locked();
+        answers.insert(binding.uid().unwrap_or_default(), known);
+        // A binding that was deleted has no pass in which it could be forgotten.
+        if answers.len() > 2 * self.bindings.len() + 64 {
+            let live: HashSet<String> = self.bindings.state().iter().filter_map(|binding| binding.uid()).collect();
+            answers.retain(|uid, _| live.contains(uid));
+        }
     }
 
     pub(super) fn forget(&self, binding: &SecretBinding) {

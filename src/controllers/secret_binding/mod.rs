@@ -76,7 +76,7 @@ pub async fn run(context: Arc<Context>) {
         move |namespace: &str| references(&all, |binding| binding.namespace().as_deref() == Some(namespace))
     };
     let (of_key, of_namespace) = (by_namespace(&bindings), by_namespace(&bindings));
-    let (of_provider, of_pod) = (bindings.clone(), bindings.clone());
+    let (of_provider, of_pod, all) = (bindings.clone(), bindings.clone(), bindings.clone());
     // Over the same caches, so that each pod is in memory once.
     let seen = uninjected::Caches { pods: pods.clone(), namespaces: namespaces.clone(), bindings: bindings.clone() };
     let controller = Controller::for_stream(objects, bindings)
@@ -89,7 +89,7 @@ pub async fn run(context: Arc<Context>) {
                     && binding.spec.workloads.service_accounts.iter().any(|name| name == pods::account(&pod))
             })
         });
-    let caches = Arc::new(Caches { keys, providers, namespaces, pods, answers: std::sync::Mutex::default() });
+    let caches = Arc::new(Caches { bindings: all, keys, providers, namespaces, pods, answers: std::sync::Mutex::default() });
     let reconciling = drive("SecretBinding", controller, Arc::clone(&context), move |binding, context| {
         let caches = Arc::clone(&caches);
         async move { reconcile(&binding, &caches, &context).await }
@@ -174,9 +174,9 @@ async fn judge(
     };
     match answer {
         Ok(mut known) => {
-            let (resealed, refused) = (std::mem::take(&mut known.answer.resealed), known.answer.not_resealed.take());
+            let (resealed, refused) = (std::mem::take(&mut known.answer.resealed), std::mem::take(&mut known.answer.not_resealed));
             let mut resolution = resolve::merge(resolution, &known.answer);
-            resolution.resealed = reseal.map(|request| reseal::answered(binding, request, resealed, refused));
+            resolution.resealed = reseal.map(|request| reseal::answered(binding, request, resealed, &refused));
             caches.remember(binding, known);
             (Some(resolution), Next::Settled)
         }

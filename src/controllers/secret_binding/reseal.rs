@@ -8,8 +8,8 @@ use kustody_core::sealing::format::hex;
 use kustody_core::wire::ResealedValue;
 use sha2::{Digest, Sha256};
 
-/// An object has a limit, and the spec holds as much already.
-const LIMIT: usize = 512 * 1024;
+/// As long as a condition's message may be.
+const MESSAGE: usize = 2048;
 
 /// The token of the request that the binding carries.
 pub fn requested(binding: &SecretBinding) -> Option<&String> {
@@ -22,19 +22,20 @@ pub fn pending(binding: &SecretBinding) -> Option<String> {
     requested(binding).filter(|request| Some(*request) != answered).cloned()
 }
 
-/// The answer, as much of it as an object can hold.
-pub fn answered(binding: &SecretBinding, request: String, values: Vec<ResealedValue>, refused: Option<String>) -> Resealed {
-    let (mut left, all) = (LIMIT, values.len());
-    let mut secrets = Vec::new();
-    for ResealedValue { name, sealed } in values {
-        let old = binding.spec.secrets.iter().find(|source| source.name == name).and_then(|source| source.sealed.as_ref());
-        let (Some(old), Some(rest)) = (old, left.checked_sub(sealed.len())) else { continue };
-        left = rest;
-        secrets.push(ResealedSecret { name, replaces_sha256: hex(&Sha256::digest(old.value.as_bytes())), value: sealed });
+/// The broker's answer as status holds it.
+pub fn answered(binding: &SecretBinding, request: String, values: Vec<ResealedValue>, reasons: &[String]) -> Resealed {
+    let of_spec = |name: &str| binding.spec.secrets.iter().find(|source| source.name == name)?.sealed.as_ref();
+    let secret = |ResealedValue { name, sealed }: ResealedValue| {
+        let replaces_sha256 = hex(&Sha256::digest(of_spec(&name)?.value.as_bytes()));
+        Some(ResealedSecret { name, replaces_sha256, value: sealed })
+    };
+    let mut message = reasons.join("; ");
+    message.truncate(message.floor_char_boundary(MESSAGE));
+    Resealed {
+        request,
+        message: Some(message).filter(|message| !message.is_empty()),
+        secrets: values.into_iter().filter_map(secret).collect(),
     }
-    let more = || format!("{} more values are outdated than one answer holds; apply these and ask again", all - secrets.len());
-    let message = refused.or_else(|| (secrets.len() < all).then(more));
-    Resealed { request, message, secrets }
 }
 
 #[cfg(test)]
@@ -64,14 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn what_an_object_cannot_hold_or_the_broker_refuses_is_said() {
-        let value = |name: &str, length: usize| ResealedValue { name: name.to_owned(), sealed: "x".repeat(length) };
-        let all = answered(&binding(None, None), "r".to_owned(), vec![value("one", 10), value("two", 10)], None);
-        assert_eq!((all.secrets.len(), all.message), (2, None));
-        let half = answered(&binding(None, None), "r".to_owned(), vec![value("one", LIMIT), value("two", 10)], None);
-        assert_eq!(half.secrets.len(), 1);
-        assert!(half.message.unwrap().contains("1 more values are outdated"));
-        let none = answered(&binding(None, None), "r".to_owned(), Vec::new(), Some("not ours".to_owned()));
-        assert_eq!(none.message.as_deref(), Some("not ours"));
+    fn status_holds_what_was_sealed_anew_what_it_replaces_and_why_the_rest_was_not() {
+        let value = |name: &str| ResealedValue { name: name.to_owned(), sealed: "new".to_owned() };
+        let all = answered(&binding(None, None), "r".to_owned(), vec![value("one"), value("two"), value("gone")], &[]);
+        assert_eq!((all.secrets.len(), &all.message), (2, &None));
+        assert_eq!(all.secrets[0].replaces_sha256, hex(&Sha256::digest(b"one")));
+        let none = answered(&binding(None, None), "r".to_owned(), Vec::new(), &["a".to_owned(), "b".to_owned()]);
+        assert_eq!(none.message.as_deref(), Some("a; b"));
     }
 }
