@@ -5,12 +5,18 @@
 
 mod admission;
 mod agent;
+mod apply;
+mod cluster;
 mod idle;
 mod load;
+mod release;
 mod start;
 mod summary;
 
 use std::path::{Path, PathBuf};
+
+/// As `scripts/images.sh` names it.
+const AGENT_IMAGE: &str = "localhost/kustody-agent:0.1.0";
 
 /// A setting that `scripts/bench.sh` gives.
 #[expect(clippy::disallowed_methods, reason = "the benchmark's own settings")]
@@ -27,8 +33,17 @@ async fn main() -> std::process::ExitCode {
     rows.extend(admission::rows().await);
     rows.extend(agent::rows(&binaries.join("kustody-agent")).await);
     rows.push(tokio::task::spawn_blocking(move || start::row(&on_node)).await.expect("pods start"));
+    let node = cluster::Unmanned::new(&cluster::client().await).await;
+    rows.extend(release::rows(&binaries.join("kustody-agent"), &node).await);
+    rows.extend(apply::rows().await);
     let binary = binaries.join("kustody");
-    rows.push(tokio::task::spawn_blocking(move || idle::row(&binary, "localhost/kustody-agent:0.1.0")).await.expect("an idle process"));
+    // From here on a process of its own plays the roles.
+    let token = cluster::without_controller(&node).await;
+    let (idle, file) = (binary.clone(), token.path().to_owned());
+    rows.push(tokio::task::spawn_blocking(move || idle::row(&idle, AGENT_IMAGE, &file)).await.expect("an idle process"));
+    node.pods("crowd", 10_000, "trainer").await;
+    let file = token.path().to_owned();
+    rows.push(tokio::task::spawn_blocking(move || idle::crowded(&binary, AGENT_IMAGE, &file)).await.expect("a crowded process"));
     println!("{}", summary::table(&rows));
     summary::write(&rows, Path::new("target/bench")).expect("the summary");
     // A missed target is an answer, not an accident: it is in the table, and nobody can overlook it.

@@ -84,7 +84,7 @@ fn pod(name: &str, asks: bool) -> Value {
         "spec": {"serviceAccountName": "trainer", "restartPolicy": "Never", "containers": [container("main")]},
     });
     if asks {
-        pod["metadata"]["labels"]["kustody.dev/inject"] = json!("true");
+        pod["metadata"]["labels"]["kustody.dev/inject"] = json!("trainer");
     } else {
         pod["spec"]["initContainers"] = json!([container("nothing")]);
     }

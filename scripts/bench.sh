@@ -7,11 +7,10 @@ trap 'tests/cluster/down.sh' EXIT
 trap 'exit 130' INT TERM
 
 benchmarks() { cargo bench --locked -p kustody --bench '*' "$@"; }
-# What benches/ takes for granted: namespace `bench` with a service account and a ready binding, both named trainer, and
-# `kustody-bench` for the process that plays all roles.
+# What benches/ takes for granted: namespace `bench` with a service account and a ready binding, both named trainer, and a
+# binding `ten` of ten secrets.
 prepared() {
   chart
-  in_cluster kubectl create namespace kustody-bench
   in_cluster kubectl apply -f - <<'YAML'
 apiVersion: v1
 kind: Namespace
@@ -32,21 +31,31 @@ metadata: {name: team-key, namespace: bench}
 spec: {providerRef: {name: local}, grants: [{serviceAccount: trainer, operations: [Open]}]}
 YAML
   in_cluster kubectl -n bench wait encryptionkey/team-key --for=condition=Ready --timeout=60s
-  local sealed
-  sealed=$(printf value | in_cluster "$images/bin/kubectl-kustody" seal --key bench/team-key --binding trainer --secret token)
+  bound trainer token
+  bound ten s{0..9}
+}
+# bound NAME SECRET...: a ready binding that gives each secret as a file and as a variable.
+bound() {
+  local name=$1 secret sealed secrets='' files='' env=''; shift
+  for secret in "$@"; do
+    sealed=$(printf value | in_cluster "$images/bin/kubectl-kustody" seal --key bench/team-key --binding "$name" --secret "$secret")
+    secrets+="{name: $secret, sealed: {key: team-key, value: $sealed}},"
+    files+="{secret: $secret, path: $secret},"; env+="{secret: $secret, name: ${secret^^}},"
+  done
   in_cluster kubectl apply -f - <<YAML
 apiVersion: kustody.dev/v1alpha1
 kind: SecretBinding
-metadata: {name: trainer, namespace: bench}
+metadata: {name: $name, namespace: bench}
 spec:
   workloads: {serviceAccounts: [trainer]}
-  secrets: [{name: token, sealed: {key: team-key, value: $sealed}}]
-  deliver: {files: [{secret: token, path: token}], env: [{secret: token, name: TOKEN}]}
+  secrets: [${secrets%,}]
+  deliver: {files: [${files%,}], env: [${env%,}]}
 YAML
-  in_cluster kubectl -n bench wait secretbinding/trainer --for=condition=Ready --timeout=60s
+  in_cluster kubectl -n bench wait "secretbinding/$name" --for=condition=Ready --timeout=60s
 }
 measured() {
   export KUSTODY_BIN=$images/bin KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh CARGO_NET_OFFLINE=true
+  export KUSTODY_CLUSTER_DIR=$CLUSTER_DIR
   in_cluster cargo bench --locked -p kustody --bench '*'
 }
 

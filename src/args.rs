@@ -20,7 +20,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Play one or more roles until ended.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Copy a mounted root key to a place where nobody else can read it (used by the chart's init container).
     InstallRootKey(InstallRootKeyArgs),
     /// Check that the webhook and the broker answer over TLS (used by `helm test`).
@@ -39,6 +39,9 @@ pub struct RunArgs {
     /// Name of the installation.
     #[arg(long, default_value = "kustody")]
     pub name: String,
+    /// Pod that this process runs in: who holds the lease.
+    #[arg(long, env = "KUSTODY_POD_NAME")]
+    pub pod_name: Option<String>,
     /// Image of the agent.
     #[arg(long)]
     pub agent_image: String,
@@ -99,6 +102,7 @@ impl RunArgs {
         let Self {
             role,
             namespace,
+            pod_name,
             name,
             agent_image,
             webhook_address,
@@ -113,6 +117,7 @@ impl RunArgs {
         Config {
             roles: role,
             namespace,
+            pod_name,
             name,
             agent_image,
             webhook_address,

@@ -12,6 +12,8 @@ pub struct Config {
     pub namespace: String,
     /// Name of the installation (the Helm release's full name): prefix of all objects that belong to it.
     pub name: String,
+    /// Name of the pod that this process runs in, which the lease is held under; absent: a random one.
+    pub pod_name: Option<String>,
     /// Image of the agent that admission adds to pods.
     pub agent_image: String,
     /// Where admission is served (TLS).

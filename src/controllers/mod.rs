@@ -54,8 +54,9 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
 /// Waits for the lease `<name>-controller`, whatever fails on the way.
 async fn elected(context: &Context) -> Lease {
     let config = &context.config;
+    let name = config.controller_service_account();
     loop {
-        match Lease::campaign(context.client.clone(), &config.namespace, &config.controller_service_account()).await {
+        match Lease::campaign(context.client.clone(), &config.namespace, &name, config.pod_name.as_deref()).await {
             Ok(mut lease) => {
                 if lease.acquired().await {
                     return lease;

@@ -19,10 +19,14 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes part in the election for the lease of this name.
-    pub async fn campaign(client: Client, namespace: &str, name: &str) -> Result<Self, LeaseManagerError> {
-        let manager =
-            LeaseManagerBuilder::new(client, name).with_namespace(namespace).with_duration(DURATION).with_grace(GRACE).build().await?;
+    /// Takes part in the election for the lease of this name. `identity` is the pod's name: a container that is started
+    /// again need not wait until the lease runs out of the one before it, which has ended.
+    pub async fn campaign(client: Client, namespace: &str, name: &str, identity: Option<&str>) -> Result<Self, LeaseManagerError> {
+        let mut manager = LeaseManagerBuilder::new(client, name).with_namespace(namespace).with_duration(DURATION).with_grace(GRACE);
+        if let Some(identity) = identity {
+            manager = manager.with_identity(identity);
+        }
+        let manager = manager.build().await?;
         let (held, manager) = manager.watch().await;
         Ok(Self { held, manager })
     }

@@ -9,7 +9,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use kustody_api::SecretBinding;
 use kustody_inject::observe::{bounds_cpu, cluster_ip, kubelet, limits_cpu};
-use kustody_inject::{Binding, Facts, Kubelet};
+use kustody_inject::{Binding, Bindings, Facts, Kubelet};
 
 use super::index::{Derived, index, of_namespace};
 use crate::config::Config;
@@ -17,12 +17,11 @@ use crate::k8s::cache::Watches;
 
 type ByNamespace<T> = Arc<RwLock<HashMap<String, T>>>;
 type Labels = Arc<BTreeMap<String, String>>;
-type Bindings = Arc<Vec<Arc<Binding>>>;
 
 /// Watch caches; clones share them.
 #[derive(Clone, Default)]
 pub struct Caches {
-    bindings: ByNamespace<Bindings>,
+    bindings: ByNamespace<Arc<Bindings>>,
     labels: ByNamespace<Labels>,
     quotas: Arc<RwLock<HashSet<String>>>,
     ranges: Arc<RwLock<HashSet<String>>>,

@@ -1,6 +1,6 @@
 //! What is derived from a watch, brought up to date with each of its events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -12,10 +12,13 @@ use serde::de::DeserializeOwned;
 
 use crate::k8s::cache::Watches;
 
+/// How many events that are there already become known together: a namespace of many objects is not derived anew for each.
+const AT_ONCE: usize = 256;
+
 /// What was derived of each object, by namespace and name.
 pub type Derived<V> = BTreeMap<(String, String), V>;
 
-/// Watches `api` and hands `publish` everything that is known after each event, with the namespace that changed (`None`: all).
+/// Watches `api` and hands `publish` everything that is known after its events, with the namespace that changed (`None`: all).
 ///
 /// The process is not ready before the first complete list.
 pub fn index<K, V>(
@@ -31,32 +34,39 @@ pub fn index<K, V>(
     V: Send + 'static,
 {
     let mut waiting = Some(watches.readiness.register(name));
-    let events = watcher(api, config).default_backoff().take_until(watches.stop.clone().cancelled_owned());
+    let events = watcher(api, config).default_backoff().take_until(watches.stop.clone().cancelled_owned()).ready_chunks(AT_ONCE);
     watches.tasks.spawn(async move {
         tokio::pin!(events);
         let (mut known, mut listed) = (Derived::new(), Derived::new());
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(object)) => {
-                    listed.insert(key(&object), derive(object));
+        while let Some(events) = events.next().await {
+            let mut changed = BTreeSet::new();
+            for event in events {
+                match event {
+                    Ok(Event::Init) => listed.clear(),
+                    Ok(Event::InitApply(object)) => {
+                        listed.insert(key(&object), derive(object));
+                    }
+                    Ok(Event::InitDone) => {
+                        known = std::mem::take(&mut listed);
+                        publish(&known, None);
+                        changed.clear();
+                        drop(waiting.take());
+                    }
+                    Ok(Event::Apply(object)) => {
+                        let key = key(&object);
+                        changed.insert(key.0.clone());
+                        known.insert(key, derive(object));
+                    }
+                    Ok(Event::Delete(object)) => {
+                        let key = key(&object);
+                        known.remove(&key);
+                        changed.insert(key.0);
+                    }
+                    Err(error) => tracing::warn!(%error, watch = name, "watch failed, retrying"),
                 }
-                Ok(Event::InitDone) => {
-                    known = std::mem::take(&mut listed);
-                    publish(&known, None);
-                    drop(waiting.take());
-                }
-                Ok(Event::Apply(object)) => {
-                    let key = key(&object);
-                    known.insert(key.clone(), derive(object));
-                    publish(&known, Some(&key.0));
-                }
-                Ok(Event::Delete(object)) => {
-                    let key = key(&object);
-                    known.remove(&key);
-                    publish(&known, Some(&key.0));
-                }
-                Err(error) => tracing::warn!(%error, watch = name, "watch failed, retrying"),
+            }
+            for namespace in &changed {
+                publish(&known, Some(namespace));
             }
         }
         // Ended before it was filled: the process stops, and was never ready.

@@ -3,17 +3,23 @@
 use std::panic::AssertUnwindSafe;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::canary::{canary, digest};
 use crate::harness::home::Home;
-use crate::harness::{SYSTEM, apply, eventually, kubectl, objects, run, setting};
+use crate::harness::{SYSTEM, apply, eventually, kubectl, objects, run, setting, within};
 use crate::report::Report;
 
 /// Each disturbance, and what it does.
-const DISTURBANCES: [(&str, fn()); 4] =
-    [("a rolling update", rolling), ("a chart upgrade", upgrading), ("a killed replica", killed), ("a drained node", drained)];
+const DISTURBANCES: [(&str, fn()); 5] = [
+    ("a rolling update", rolling),
+    ("a chart upgrade", upgrading),
+    ("a certificate roll", rolled),
+    ("a killed replica", killed),
+    ("a drained node", drained),
+];
 
 /// Each disturbance once, under a stream of `rounds` pod creations.
 pub fn prove(rounds: u64, seed: u64) -> Report {
@@ -34,13 +40,24 @@ pub fn under_load(home: &Home, value: &str, rounds: u64, disturb: fn()) {
     std::thread::scope(|scope| {
         let admissions = scope.spawn(|| admitted(home, rounds, &over));
         let releases = scope.spawn(|| released(home, value, &over));
+        // Also when the disturbance fails: the streams would go on for ever.
+        let end = Over(&over);
         disturb();
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         let (admitted, failed) = admissions.join().expect("the admissions");
         let released = releases.join().expect("the releases");
         assert!(failed.is_empty(), "{} of {admitted} admissions failed, the first: {}", failed.len(), failed[0]);
         println!("      {admitted} pods admitted, {released} released, none failed");
     });
+}
+
+/// Ends the streams when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Creates pods as server-side dry runs, `rounds` of them and on until the disturbance is over; every one is admitted.
@@ -70,7 +87,10 @@ fn released(home: &Home, value: &str, over: &AtomicBool) -> u32 {
     let mut count = 0;
     while count < 3 || !over.load(Ordering::Relaxed) {
         let name = format!("released-{}", crate::harness::unique());
-        apply(&objects::pod(&home.name, &name, objects::PRINT_DIGESTS)).good();
+        let mut pod = objects::pod(&home.name, &name, objects::PRINT_DIGESTS);
+        // On the node that is not drained: it would end with it.
+        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "node1"});
+        apply(&pod).good();
         let pod = home.pod(&name);
         assert_eq!(pod["status"]["initContainerStatuses"][0]["restartCount"], 0, "{}", pod["status"]);
         assert_eq!(home.logs(&name, "main"), format!("{0}\n{0}\n", digest(value)));
@@ -104,6 +124,21 @@ fn upgrading() {
     settled();
 }
 
+/// Another authority signs, and every certificate is renewed.
+fn rolled() {
+    let authority = || kubectl(&["-n", SYSTEM, "get", "secret", "kustody-ca", "-o", "jsonpath={.data.ca\\.crt}"]).good();
+    let old = authority();
+    let asks = format!("kustody.dev/roll={}", crate::harness::unique());
+    kubectl(&["-n", SYSTEM, "annotate", "secret", "kustody-ca", &asks, "--overwrite"]).good();
+    within(Duration::from_mins(6), "another authority to sign", || {
+        if authority() == old { Err("the old one signs".to_owned()) } else { Ok(()) }
+    });
+    let bundle = || kubectl(&["-n", SYSTEM, "get", "secret", "kustody-webhook-tls", "-o", "jsonpath={.data.ca\\.crt}"]).good();
+    within(Duration::from_mins(6), "the old root to leave the bundles", || {
+        if bundle() == authority() { Ok(()) } else { Err("it is there".to_owned()) }
+    });
+}
+
 fn killed() {
     let pods =
         kubectl(&["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "jsonpath={.items[*].metadata.name}"])
@@ -111,13 +146,15 @@ fn killed() {
     let pod = pods.split(' ').next().expect("a webhook").to_owned();
     for (role, pod) in [("webhook", pod.as_str()), ("broker", "kustody-broker-0"), ("controller", "")] {
         run(&setting("KUSTODY_KILL"), &[role, "KILL", pod], b"").good();
-        std::thread::sleep(std::time::Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(3));
     }
     settled();
 }
 
 /// The second node is emptied, and the pods come back elsewhere before it does.
 fn drained() {
+    let there = kubectl(&["-n", SYSTEM, "get", "pods", "--field-selector=spec.nodeName=node2", "-o", "name"]).good();
+    assert!(there.contains("kustody-webhook"), "a replica of the webhook is drained with the node: {there}");
     kubectl(&["drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=3m"]).good();
     settled();
     kubectl(&["uncordon", "node2"]).good();

@@ -20,19 +20,39 @@ impl Report {
         Self { name, facts, started: Instant::now(), passed: 0, failures: Vec::new() }
     }
 
-    /// Runs one check; a panic is its failure.
-    pub fn check(&mut self, name: &str, check: impl FnOnce() + std::panic::UnwindSafe) {
+    /// Takes over what a run that was interrupted found, from the lines that it left: how many.
+    pub fn resume(&mut self, file: &str) -> u64 {
+        let mut found = 0;
+        for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
+            // The last line may be half written.
+            let Ok(line) = serde_json::from_str::<Value>(line) else { break };
+            found += 1;
+            match line["failure"].as_str() {
+                None => self.passed += 1,
+                Some(failure) => self.failures.push(failure.to_owned()),
+            }
+        }
+        if found > 0 {
+            println!("goes on after {found}, of which {} failed", self.failures.len());
+        }
+        found
+    }
+
+    /// Runs one check; a panic is its failure, and answered.
+    pub fn check(&mut self, name: &str, check: impl FnOnce() + std::panic::UnwindSafe) -> Option<String> {
         let from = Instant::now();
         match std::panic::catch_unwind(check) {
             Ok(()) => {
                 self.passed += 1;
                 println!("ok    {name} ({:.1} s)", from.elapsed().as_secs_f64());
+                None
             }
             Err(why) => {
                 let text = why.downcast_ref::<String>().cloned().or_else(|| why.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                 let text = text.unwrap_or_else(|| "it panicked".to_owned());
                 println!("FAIL  {name}: {text}");
                 self.failures.push(format!("{name}: {text}"));
+                self.failures.last().cloned()
             }
         }
     }

@@ -72,6 +72,8 @@ args:
 env:
 - name: KUSTODY_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: KUSTODY_POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - {name: RUST_LOG, value: {{ .root.Values.logLevel | quote }}}
 ports:
 - {name: admin, containerPort: 8080}

@@ -150,8 +150,7 @@ impl World {
     /// What the webhook's caches would say of the namespace.
     pub(crate) fn facts(&self, namespace: &str) -> Facts {
         let here = |found: Option<String>| found.as_deref() == Some(namespace);
-        let mut bindings: Vec<Arc<Binding>> = self.bindings_of(namespace).map(|binding| Arc::new(Binding::new(binding))).collect();
-        bindings.sort_by(|a, b| a.name.cmp(&b.name));
+        let bindings = self.bindings_of(namespace).map(|binding| Arc::new(Binding::new(binding))).collect();
         let labels = self.namespaces.iter().find(|found| found.name_any() == namespace).and_then(|found| found.metadata.labels.clone());
         let demands = self.quotas.iter().any(|quota| here(quota.namespace()) && limits_cpu(quota.clone()))
             || self.ranges.iter().any(|range| here(range.namespace()) && bounds_cpu(range.clone()));
@@ -241,11 +240,12 @@ mod tests {
         world.add(&binding(&Value::Null), "vision").unwrap();
         let facts = world.facts("vision");
         assert_eq!(facts.bindings.len(), 1);
-        assert!(facts.bindings[0].not_ready.is_none());
+        let not_ready = |facts: &kustody_inject::Facts| facts.bindings.iter().next().unwrap().not_ready.clone();
+        assert!(not_ready(&facts).is_none());
         assert!(world.notes[0].contains("taken to be ready"));
         assert!(world.facts("other").bindings.is_empty());
         world.add(&binding(&json!({})), "vision").unwrap();
-        assert!(world.facts("vision").bindings[0].not_ready.is_some(), "the later one is meant");
+        assert!(not_ready(&world.facts("vision")).is_some(), "the later one is meant");
         assert_eq!(world.facts("vision").bindings.len(), 1);
     }
 

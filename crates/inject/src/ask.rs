@@ -51,7 +51,7 @@ pub fn serving(pod: &Pod<'_>, namespace: &str, asking: Asking<'_>, facts: &Facts
     match asking {
         Asking::No(_) => Ok(Vec::new()),
         Asking::One(name) => {
-            let Some(binding) = facts.bindings.iter().find(|binding| binding.name == name) else {
+            let Some(binding) = facts.bindings.named(name) else {
                 return Err(format!(
                     "label {INJECT_LABEL}: SecretBinding {name} does not exist in namespace {namespace}; create it, correct the label, or set it to \"true\" for every binding that fits"
                 ));
@@ -62,7 +62,8 @@ pub fn serving(pod: &Pod<'_>, namespace: &str, asking: Asking<'_>, facts: &Facts
             }
         }
         Asking::Any | Asking::Offered => {
-            let fitting: Vec<_> = facts.bindings.iter().filter(|binding| misfit(binding, pod, account).is_none()).cloned().collect();
+            let fits = |binding: &&Arc<Binding>| misfit(binding, pod, account).is_none();
+            let fitting: Vec<_> = facts.bindings.of_account(account).filter(fits).cloned().collect();
             if fitting.is_empty() && asking == Asking::Any {
                 return Err(nobody(pod, namespace, account, facts));
             }

@@ -121,7 +121,7 @@ fn promised(plan: &Plan, pod: &Pod<'_>, facts: &Facts) -> Result<Vec<Arc<Binding
     plan.bindings
         .iter()
         .map(|planned| {
-            let found = facts.bindings.iter().find(|binding| binding.name == planned.name && binding.uid == planned.uid);
+            let found = facts.bindings.named(&planned.name).filter(|binding| binding.uid == planned.uid);
             let again = format!("create the pod without init container {AGENT_CONTAINER}");
             let binding = found.ok_or_else(|| {
                 format!("SecretBinding {} was deleted or made anew since the pod was given its plan; {again}", planned.name)

@@ -93,7 +93,7 @@ fn verdict(binding: &Binding, pod: &Pod<'_>, asking: Asking<'_>, pinned: Option<
 /// The plan that the decision would pin.
 fn promised(decision: &Decision, pod: &Pod<'_>, facts: &Facts) -> Option<Plan> {
     let Decision::Inject { bindings: names, .. } = decision else { return None };
-    let bindings: Vec<_> = facts.bindings.iter().filter(|binding| names.contains(&binding.name)).cloned().collect();
+    let bindings: Vec<_> = names.iter().filter_map(|name| facts.bindings.named(name)).cloned().collect();
     serde_json::from_str(&promise(pod, &bindings, facts).ok()?.plan).ok()
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::binding::Binding;
+use crate::bindings::Bindings;
 
 /// Settings of the installation.
 #[derive(Clone, Debug)]
@@ -19,8 +19,8 @@ pub struct Config {
 pub struct Facts {
     /// Labels of the namespace.
     pub namespace_labels: Arc<BTreeMap<String, String>>,
-    /// Its bindings, in order of name.
-    pub bindings: Arc<Vec<Arc<Binding>>>,
+    /// Its bindings.
+    pub bindings: Arc<Bindings>,
     /// Whether a quota or a limit range demands a CPU limit of every container.
     pub demands_cpu_limit: bool,
     /// The oldest kubelet of the cluster; absent when there is no node.

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod answer;
 pub mod ask;
 pub mod binding;
+pub mod bindings;
 pub mod decide;
 pub mod explain;
 pub mod facts;
@@ -17,6 +18,7 @@ pub mod view;
 
 pub use answer::{Answer, respond};
 pub use binding::Binding;
+pub use bindings::Bindings;
 pub use decide::{Decision, decide};
 pub use explain::{Considered, Explanation, explain};
 pub use facts::{Config, Facts, Kubelet};

@@ -304,6 +304,7 @@ impl World {
         };
         let address = "[::1]:0".parse().unwrap();
         let config = Config {
+            pod_name: None,
             roles: Vec::new(),
             namespace: "kustody-system".to_owned(),
             name: "kustody".to_owned(),
