@@ -21,14 +21,16 @@ const DISTURBANCES: [(&str, fn()); 5] = [
     ("a drained node", drained),
 ];
 
-/// Each disturbance once, under a stream of `rounds` pod creations.
+/// Each disturbance once, under a stream of `rounds` pod creations; the short form leaves out the roll of two minutes, which
+/// the end-to-end tests see while pods start.
 pub fn prove(rounds: u64, seed: u64) -> Report {
     let mut report = Report::new("availability", json!({"rounds": rounds, "seed": seed}));
     let home = Home::new("prove-available");
     home.key();
     let value = canary();
     home.binding(&value);
-    for (name, disturb) in DISTURBANCES {
+    let short = rounds < 1000;
+    for (name, disturb) in DISTURBANCES.into_iter().filter(|(name, _)| !short || *name != "a certificate roll") {
         report.check(name, AssertUnwindSafe(|| under_load(&home, &value, rounds, disturb)));
     }
     report
