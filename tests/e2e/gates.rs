@@ -72,9 +72,15 @@ fn a_key_is_written_only_by_whoever_may_use_its_provider() {
     let key = objects::key(&home.name, "team-key");
     let refusal = person.apply(&key).refused();
     let rule = "{apiGroups: [kustody.dev], resources: [keyproviders], resourceNames: [local], verbs: [use]}";
-    for part in
-        [&format!("EncryptionKey {}/team-key", home.name), "spec.providerRef.name", &person.name, "KeyProvider local", "`use`", rule]
-    {
+    for part in [
+        &format!("EncryptionKey {}/team-key", home.name),
+        "spec.providerRef.name",
+        &person.name,
+        "KeyProvider local",
+        "`use`",
+        "by a ClusterRoleBinding",
+        rule,
+    ] {
         assert!(refusal.contains(part), "{part}: {refusal}");
     }
     // The remedy that the message names is one.

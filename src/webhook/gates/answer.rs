@@ -3,7 +3,7 @@
 use kustody_api::names::{GROUP, USE_VERB};
 use serde::Serialize;
 
-use super::question::{Named, Question, What};
+use super::question::{MOST_SECRETS, Named, Question, What};
 
 /// The longest denial: more is cut by clients.
 const MOST: usize = 5;
@@ -17,6 +17,8 @@ pub enum Verdict {
     Allowed,
     /// The user may not use these.
     Denied(Vec<Named>),
+    /// The spec has this many secrets, more than are asked about.
+    TooMany(usize),
     /// The API server did not say.
     Unknown,
 }
@@ -53,7 +55,7 @@ impl Verdict {
         match self {
             Self::Unchanged => "unchanged",
             Self::Allowed => "allowed",
-            Self::Denied(_) => "denied",
+            Self::Denied(_) | Self::TooMany(_) => "denied",
             Self::Unknown => "unknown",
         }
     }
@@ -71,6 +73,13 @@ impl Verdict {
                 }
                 let message = format!("Kustody: {object}: {}", parts.join("; "));
                 Some(Denial { code: 403, reason: "Forbidden", message })
+            }
+            Self::TooMany(count) => {
+                let message = format!(
+                    "Kustody: {object}: spec.secrets has {count} entries, and at most {MOST_SECRETS} are allowed; divide them among \
+                     more bindings"
+                );
+                Some(Denial { code: 422, reason: "Invalid", message })
             }
             Self::Unknown => {
                 let all: Vec<String> = question.named.iter().take(MOST).map(named_at).collect();
@@ -100,7 +109,8 @@ fn missing(named: &Named, user: &str) -> String {
     let Named { what, namespace, name, field } = named;
     let place = match (what, namespace) {
         (What::Key, Some(namespace)) => format!("a Role in namespace {namespace}"),
-        _ => "a ClusterRole".to_owned(),
+        // A RoleBinding to it would say nothing about what has no namespace.
+        _ => "a ClusterRole, by a ClusterRoleBinding,".to_owned(),
     };
     format!(
         "{field}: user {user:?} lacks the verb `{USE_VERB}` on {} {name}; bind the user to {place} with the rule {{apiGroups: [{GROUP}], \

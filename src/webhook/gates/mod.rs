@@ -14,6 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use tokio::sync::Semaphore;
 
 use crate::runtime::intake::Intake;
 use crate::runtime::metrics::Metrics;
@@ -37,12 +38,15 @@ const ROOM: usize = 16 << 20;
 const ANSWERS: Duration = Duration::from_secs(3);
 /// Reviews at the same time for one object.
 const AT_ONCE: usize = 8;
+/// Reviews at the same time for all objects together: whoever writes very much must not make us flood the API server.
+const REVIEWS: usize = 32;
 
 /// What every request is handed.
 #[derive(Clone)]
 pub struct Gate {
     reviewer: Arc<dyn Reviewer>,
     intake: Intake,
+    reviews: Arc<Semaphore>,
     patience: Duration,
     outcomes: Family<Outcome, Counter>,
 }
@@ -56,7 +60,8 @@ impl Gate {
     /// Asks `reviewer`.
     pub fn new(reviewer: Arc<dyn Reviewer>, metrics: &Metrics) -> Self {
         let outcomes = metrics.register("gate", "Writes of our kinds, by what the verb use said", Family::default());
-        Self { reviewer, intake: Intake::new(ROOM, MAX_BODY), patience: ANSWERS, outcomes }
+        let (intake, reviews) = (Intake::new(ROOM, MAX_BODY), Arc::new(Semaphore::new(REVIEWS)));
+        Self { reviewer, intake, reviews, patience: ANSWERS, outcomes }
     }
 
     /// `POST /gates`.
@@ -65,12 +70,16 @@ impl Gate {
     }
 
     async fn refused(&self, question: &Question, named: &Named) -> Result<Option<Named>, kube::Error> {
+        let _place = self.reviews.acquire().await;
         let may = self.reviewer.may_use(&question.user, named).await?;
         Ok((!may).then(|| named.clone()))
     }
 
     /// Whether the user of this question may `use` everything that it names; no answer in time is no.
     async fn decide(&self, question: &Question) -> Verdict {
+        if let Some(count) = question.too_many {
+            return Verdict::TooMany(count);
+        }
         if question.named.is_empty() {
             return Verdict::Unchanged;
         }
@@ -105,9 +114,9 @@ async fn review(State(gate): State<Gate>, request: Request) -> Response {
             return (StatusCode::BAD_REQUEST, error.to_string()).into_response();
         }
     };
-    // A slow API server must not make us hold what is no longer needed.
-    drop(taken);
     let verdict = gate.decide(&question).await;
+    // The question holds as much as the body had, so its place is kept until the decision is made.
+    drop(taken);
     gate.outcomes.get_or_create(&Outcome { outcome: verdict.outcome() }).inc();
     if let Some(why) = verdict.denial(&question) {
         tracing::info!(why = why.message, "refused an object of ours");

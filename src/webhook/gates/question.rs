@@ -1,5 +1,7 @@
 //! What an admission review of our kinds asks: who writes, and what the spec names. Pure.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::authentication::v1::UserInfo;
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,8 +10,19 @@ use thiserror::Error;
 
 /// Why a review cannot be read.
 #[derive(Debug, Error)]
-#[error("the admission review cannot be read")]
-pub struct Error(#[source] serde_json::Error);
+pub enum Error {
+    /// It is not what it should be.
+    #[error("the admission review cannot be read")]
+    Unreadable(#[from] serde_json::Error),
+    /// It may mean something else than we would read.
+    #[error("apiVersion: the review is of {0:?}, and only {VERSION} is understood; admissionReviewVersions of the webhook must say v1")]
+    Version(String),
+}
+
+/// The only version that is understood.
+const VERSION: &str = "admission.k8s.io/v1";
+/// As many secrets as the schema of a binding allows.
+pub const MOST_SECRETS: usize = 64;
 
 /// One write of one object.
 #[derive(Debug)]
@@ -22,6 +35,8 @@ pub struct Question {
     pub object: String,
     /// What its spec names, each object once; empty when the spec stays what it was.
     pub named: Vec<Named>,
+    /// How many secrets the spec has, when that is more than [`MOST_SECRETS`]; then `named` is empty.
+    pub too_many: Option<usize>,
 }
 
 /// One object that a spec names.
@@ -38,7 +53,7 @@ pub struct Named {
 }
 
 /// Kinds that have the verb `use`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum What {
     /// `KeyProvider`.
     Provider,
@@ -65,7 +80,10 @@ impl What {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Review<'a> {
+    #[serde(default)]
+    api_version: String,
     #[serde(borrow)]
     request: Request<'a>,
 }
@@ -130,22 +148,27 @@ struct Store {
 impl Question {
     /// Reads a review; a spec that equals the one before asks nothing.
     pub fn read(body: &[u8]) -> Result<Self, Error> {
-        let Review { request } = serde_json::from_slice(body).map_err(Error)?;
+        let Review { api_version, request } = serde_json::from_slice(body)?;
+        if api_version != VERSION {
+            return Err(Error::Version(api_version));
+        }
         let Request { uid, kind: Kind { kind }, namespace, name, user_info, object, old_object } = request;
         let spec = object.and_then(|object| object.spec);
         let before = old_object.and_then(|object| object.spec);
-        let named = match spec {
-            Some(spec) if !same(spec, before)? => named(&serde_json::from_str(spec.get()).map_err(Error)?, &namespace),
-            _ => Vec::new(),
+        let spec: Spec = match spec {
+            Some(spec) if !same(spec, before)? => serde_json::from_str(spec.get())?,
+            _ => Spec::default(),
         };
+        let too_many = Some(spec.secrets.len()).filter(|count| *count > MOST_SECRETS);
+        let named = if too_many.is_none() { named(&spec, &namespace) } else { Vec::new() };
         let object = [kind.as_str(), " ", &namespace, if namespace.is_empty() { "" } else { "/" }, &name].concat();
-        Ok(Self { uid, user: user_info, object, named })
+        Ok(Self { uid, user: user_info, object, named, too_many })
     }
 }
 
 fn same(spec: &RawValue, before: Option<&RawValue>) -> Result<bool, Error> {
     let Some(before) = before else { return Ok(false) };
-    let parsed = |text: &RawValue| serde_json::from_str::<Value>(text.get()).map_err(Error);
+    let parsed = |text: &RawValue| serde_json::from_str::<Value>(text.get());
     Ok(spec.get() == before.get() || parsed(spec)? == parsed(before)?)
 }
 
@@ -164,11 +187,7 @@ fn named(spec: &Spec, namespace: &str) -> Vec<Named> {
             all.push(provider(name_of, format!("spec.secrets[{name}].store.provider")));
         }
     }
-    let mut once: Vec<Named> = Vec::new();
-    for named in all {
-        if !once.iter().any(|known| known.what == named.what && known.name == named.name) {
-            once.push(named);
-        }
-    }
-    once
+    let mut known = HashSet::new();
+    all.retain(|named| known.insert((named.what, named.name.clone())));
+    all
 }

@@ -11,12 +11,13 @@ use k8s_openapi::api::authentication::v1::UserInfo;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::Gate;
 use super::ask::{Reviewer, spec};
 use super::question::{Named, Question, What};
+use super::{Gate, REVIEWS};
+use crate::runtime::intake::Intake;
 use crate::runtime::metrics::Metrics;
 
-/// Says yes to some names and writes down what it was asked.
+/// Says yes to some names and writes down what it was asked; the silent one never answers.
 struct Rules {
     allowed: &'static [&'static str],
     asked: Mutex<Vec<String>>,
@@ -100,7 +101,13 @@ async fn a_refusal_names_object_field_verb_and_the_rule_to_add() {
     assert_eq!(denied["status"], json!({"code": 403, "reason": "Forbidden", "message": message}));
     let denied = answer(&rules(&[], false), &review("EncryptionKey", &key_spec(), None)).await;
     let message = denied["status"]["message"].as_str().unwrap();
-    for part in ["spec.providerRef.name", "KeyProvider local", "a ClusterRole", "resources: [keyproviders]", "resourceNames: [local]"] {
+    for part in [
+        "spec.providerRef.name",
+        "KeyProvider local",
+        "a ClusterRole, by a ClusterRoleBinding,",
+        "resources: [keyproviders]",
+        "resourceNames: [local]",
+    ] {
         assert!(message.contains(part), "{part}: {message}");
     }
 }
@@ -127,8 +134,54 @@ fn the_review_speaks_of_the_user_with_all_that_authorizers_look_at() {
 #[tokio::test]
 async fn what_cannot_be_read_is_answered_as_a_failed_call() {
     let gate = Gate::new(rules(&[], false), &Metrics::default());
-    for body in ["", "{}", r#"{"request": {"uid": 1}}"#] {
+    for body in ["", "{}", r#"{"apiVersion": "admission.k8s.io/v1", "request": {"uid": 1}}"#] {
         let response = gate.clone().router().oneshot(Request::post("/gates").body(Body::from(body)).unwrap()).await.unwrap();
         assert_eq!(response.status(), 400);
     }
+}
+
+#[tokio::test]
+async fn a_review_of_another_version_is_refused_with_the_versions() {
+    let mut other = review("EncryptionKey", &key_spec(), None);
+    other["apiVersion"] = json!("admission.k8s.io/v1beta1");
+    let gate = Gate::new(rules(&["local"], false), &Metrics::default());
+    let response = gate.router().oneshot(Request::post("/gates").body(Body::from(other.to_string())).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 400);
+    let said = String::from_utf8(to_bytes(response.into_body(), 1000).await.unwrap().to_vec()).unwrap();
+    assert!(said.contains("\"admission.k8s.io/v1beta1\"") && said.contains("only admission.k8s.io/v1 is"), "{said}");
+}
+
+fn many(count: usize, key: impl Fn(usize) -> String) -> Value {
+    let secrets: Vec<_> = (0..count).map(|i| json!({"name": format!("s{i}"), "sealed": {"key": key(i)}})).collect();
+    review("SecretBinding", &json!({"secrets": secrets}), None)
+}
+
+#[tokio::test]
+async fn more_secrets_than_a_binding_may_have_are_refused_and_nobody_is_asked() {
+    let rules = rules(&["k"], false);
+    assert_eq!(answer(&rules, &many(64, |_| "k".to_owned())).await["allowed"], true);
+    assert_eq!(rules.asked.lock().unwrap().len(), 1, "one key, one question");
+    let denied = answer(&rules, &many(65, |_| "k".to_owned())).await;
+    let message = denied["status"]["message"].as_str().unwrap();
+    assert_eq!((&denied["allowed"], &denied["status"]["code"]), (&json!(false), &json!(422)));
+    assert!(message.contains("SecretBinding vision/it: spec.secrets has 65 entries, and at most 64"), "{message}");
+    assert_eq!(rules.asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn reviews_of_all_objects_together_are_bounded_and_their_places_are_kept_until_the_decision() {
+    let rules = rules(&[], true);
+    let reviewer: Arc<Rules> = Arc::clone(&rules);
+    let gate = Gate { patience: Duration::from_mins(1), intake: Intake::new(1 << 20, 1 << 20), ..Gate::new(reviewer, &Metrics::default()) };
+    let ask = || {
+        let body = Body::from(many(8, |i| format!("k{i}")).to_string());
+        Box::pin(gate.clone().router().oneshot(Request::post("/gates").body(body).unwrap()))
+    };
+    let mut asking: Vec<_> = (0..16).map(|_| ask()).collect();
+    for answering in &mut asking {
+        assert!(futures::poll!(answering).is_pending());
+    }
+    assert_eq!(rules.asked.lock().unwrap().len(), REVIEWS);
+    assert_eq!(ask().await.unwrap().status(), 503, "sixteen questions hold all the room that there is");
+    drop(asking);
 }
