@@ -216,7 +216,12 @@ pub const PEOPLE: &[Person] = &[
             ),
             cluster(
                 "admissionregistration.k8s.io",
-                &["mutatingwebhookconfigurations", "validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+                &[
+                    "mutatingwebhookconfigurations",
+                    "validatingwebhookconfigurations",
+                    "validatingadmissionpolicies",
+                    "validatingadmissionpolicybindings",
+                ],
                 READ,
                 "whether admission is as the chart made it",
             ),

@@ -63,6 +63,10 @@ fn an_auditor_reads_what_is_asked_for_everywhere_and_no_secret_and_writes_nothin
         });
         assert!(!can(&user, &home.name, "patch", resource), "{resource}");
     }
+    for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations", "validatingadmissionpolicies"] {
+        let said = kubectl(&["auth", "can-i", "get", &format!("{kind}.admissionregistration.k8s.io"), "--as", &user]);
+        assert_eq!(said.out.trim(), "yes", "{kind}");
+    }
     let secrets = kubectl(&["auth", "can-i", "get", "secrets", "--as", &user, "-n", SYSTEM]);
     assert_eq!(secrets.out.trim(), "no");
     kubectl(&["delete", "clusterrolebinding", &user]).good();
@@ -97,6 +101,9 @@ fn network_policies_are_rendered_when_they_are_asked_for_and_the_api_server_take
     assert_eq!(policies.matches("kind: NetworkPolicy").count(), 3, "{policies}");
     // Whether they are enforced is for the network plugin, and the one of these tests enforces none.
     run("kubectl", &["apply", "--dry-run=server", "-f", "-"], policies.as_bytes()).good();
+    // Without a port the rule would open every one.
+    let none = run("helm", &["template", "kustody", "charts/kustody", "--set-json", "networkPolicy.egressPorts=[]"], b"").refused();
+    assert!(none.contains("egressPorts"), "{none}");
 }
 
 #[test]
