@@ -20,8 +20,8 @@ impl Events {
         Self { client, controller }
     }
 
-    /// Tells people of `object` that something happened. Requires: `events.k8s.io/events: create, patch`.
-    pub async fn publish(&self, object: &ObjectReference, warning: bool, reason: &str, action: &str, note: &str) {
+    /// Tells people of `object` that something happened; whether that was published. Requires: `events.k8s.io/events: create, patch`.
+    pub async fn publish(&self, object: &ObjectReference, warning: bool, reason: &str, action: &str, note: &str) -> bool {
         let mut end = note.len().min(MAX_NOTE);
         while !note.is_char_boundary(end) {
             end -= 1;
@@ -35,8 +35,31 @@ impl Events {
         };
         // A recorder aggregates without looking at the note: a new one for each note, or people read the first message for ever.
         let recorder = Recorder::new(self.client.clone(), Reporter::from(self.controller));
-        if let Err(error) = recorder.publish(&event, object).await {
+        let published = recorder.publish(&event, object).await;
+        if let Err(error) = &published {
             tracing::warn!(%error, reason, "unable to publish an event");
+        }
+        published.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, Response};
+    use k8s_openapi::api::core::v1::ObjectReference;
+    use kube::Client;
+    use kube::client::Body;
+
+    use super::Events;
+
+    #[tokio::test]
+    async fn what_the_api_server_does_not_take_is_not_published() {
+        for (code, body, published) in [(403, r#"{"kind": "Status", "code": 403}"#, false), (201, r#"{"metadata": {}}"#, true)] {
+            let service = tower::service_fn(move |_: Request<Body>| async move {
+                Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(Body::from(body.as_bytes().to_vec())).unwrap())
+            });
+            let events = Events::new(Client::new(service, "default"), "test");
+            assert_eq!(events.publish(&ObjectReference::default(), true, "Reason", "Look", "note").await, published, "{code}");
         }
     }
 }

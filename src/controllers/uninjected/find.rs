@@ -121,14 +121,15 @@ fn asks(pod: &Pod, namespace_labels: &BTreeMap<String, String>, installation: &s
 fn found(pod: &Arc<Pod>, asks: Asks, candidates: &[Candidate<'_>]) -> Option<Found> {
     let named = pod.labels().get(INJECT_LABEL).filter(|label| *label != "true");
     let fits = |(binding, _): &&Candidate<'_>| named.is_none_or(|name| *name == binding.name_any()) && Selects::new(binding).pod(pod);
-    let fitting: Vec<&Candidate<'_>> = candidates.iter().filter(fits).collect();
+    let mut fitting: Vec<&Candidate<'_>> = candidates.iter().filter(fits).collect();
+    // A cache has no order, and each other message would be another event.
+    fitting.sort_by_key(|(binding, _)| binding.name_any());
     // A pod that is older than its bindings was rightly left alone, and so was one whose second it shares.
     let promised = |(binding, ready): &Candidate<'_>| *ready && binding.creation_timestamp() < pod.creation_timestamp();
     if asks == Asks::Enabled && !fitting.iter().any(|candidate| promised(candidate)) {
         return None;
     }
-    let mut bindings: Vec<String> = fitting.iter().map(|(binding, _)| binding.name_any()).collect();
-    bindings.sort();
+    let bindings: Vec<String> = fitting.iter().map(|(binding, _)| binding.name_any()).collect();
     let unready = fitting.iter().find(|(_, ready)| !ready).map(|(binding, _)| format!("SecretBinding {} is not ready", binding.name_any()));
     let none = || match named {
         Some(name) => format!("no SecretBinding {name} of its namespace fits it"),

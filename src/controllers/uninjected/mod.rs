@@ -1,7 +1,8 @@
 //! Finds live pods that should have secrets and have no agent, says so, and evicts them where the installation wants that.
 //!
 //! They are few and rare: a webhook that was not called, or pods that are older than the installation. So this looks at
-//! everything that is cached now and then, and holds no state that matters: a restart at most repeats an event.
+//! everything that is cached now and then. What it remembers, a restart may lose: it repeats an event, and a controller whose
+//! last eviction did not help may lose one pod more.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use kustody_api::{Reason, SecretBinding};
+use tokio::time::Instant;
 
 use super::context::Context;
 use crate::config::PodsWithoutSecrets;
@@ -19,6 +21,7 @@ use crate::k8s::events::Events;
 
 mod evict;
 pub mod find;
+pub mod history;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,7 @@ pub mod verdict;
 
 use evict::{Evicted, admission_serves, evict};
 use find::Found;
+use history::History;
 use metrics::Counts;
 use verdict::{Owner, Verdict};
 
@@ -51,6 +55,8 @@ struct Memory {
     told: HashMap<String, String>,
     /// Whether a Job ignores disruptions, by UID; the field cannot change.
     jobs: HashMap<String, bool>,
+    /// What was evicted.
+    history: History,
 }
 
 /// A pod that was found, and what is done about it.
@@ -63,7 +69,7 @@ struct Judged {
 /// Looks at all pods until the process stops.
 ///
 /// Guarantees: a pod is evicted only where the installation wants it, its controller makes another that admission would serve,
-/// no Job counts it as a failure, and every PodDisruptionBudget allows it.
+/// no Job counts it as a failure, every PodDisruptionBudget allows it, and the last eviction of its controller's pods helped.
 /// Requires: `events.k8s.io/events: create, patch`; to evict, `jobs: get` and what [`evict`] requires.
 pub async fn run(context: &Context, caches: &Caches) {
     let stop = &context.process.stop;
@@ -90,26 +96,32 @@ pub async fn run(context: &Context, caches: &Caches) {
 async fn pass(context: &Context, caches: &Caches, counts: &Counts, memory: &mut Memory) {
     let pods = caches.pods.state();
     let found = find::all(&pods, &caches.namespaces.state(), &caches.bindings.state(), &context.config.namespace);
+    memory.history.forget(&found, &pods, Instant::now());
+    let sequels = memory.history.sequels(&found, &pods);
     let mut judged = Vec::with_capacity(found.len());
     for found in found {
         let owner = verdict::owner(&found.pod, ignores(context, &found.pod, memory).await);
-        let verdict = verdict::judge(context.config.pods_without_secrets, &found, &owner);
+        let sequel = verdict::controller(&found.pod).and_then(|owner| sequels.get(&owner.uid).copied());
+        let verdict = verdict::judge(context.config.pods_without_secrets, &found, &owner).after(sequel);
         judged.push(Judged { found, owner, verdict });
     }
     counts.found(&judged.iter().map(|one| (one.found.asks, one.verdict)).collect::<Vec<_>>());
     tell(context, &judged, memory).await;
 
     let evictable = judged.iter().filter(|one| one.verdict == Verdict::Evict).map(|one| &one.found);
-    let chosen = verdict::chosen(evictable, &pods);
+    let chosen = verdict::chosen(evictable, &pods, &memory.history, &sequels);
     if chosen.is_empty() || !serves(context).await {
         return;
     }
     for found in chosen {
+        // Before the call: what was asked may be done though nobody answers.
+        memory.history.begin(&found.pod, &caches.pods.state(), Instant::now());
         let outcome = evict(&context.client, &found.pod).await;
         counts.eviction(outcome.label());
         let pod = kube::runtime::reflector::ObjectRef::from_obj(found.pod.as_ref());
         match outcome {
             Evicted::Done => {
+                memory.history.done(&found.pod);
                 tracing::info!(%pod, "evicted a pod without its secrets");
                 let note = "evicted: it ran without the secrets that it should have";
                 publish(context, &found.pod, "Evict", note).await;
@@ -130,8 +142,9 @@ async fn tell(context: &Context, judged: &[Judged], memory: &mut Memory) {
             continue;
         }
         left -= 1;
-        publish(context, &found.pod, "Look", &note).await;
-        memory.told.insert(uid, note);
+        if publish(context, &found.pod, "Look", &note).await {
+            memory.told.insert(uid, note);
+        }
     }
     let here: HashSet<String> = judged.iter().filter_map(|one| one.found.pod.uid()).collect();
     memory.told.retain(|uid, _| here.contains(uid));
@@ -139,9 +152,9 @@ async fn tell(context: &Context, judged: &[Judged], memory: &mut Memory) {
     memory.jobs.retain(|uid, _| owners.contains(uid.as_str()));
 }
 
-async fn publish(context: &Context, pod: &Arc<Pod>, action: &str, note: &str) {
+async fn publish(context: &Context, pod: &Arc<Pod>, action: &str, note: &str) -> bool {
     let events = Events::new(context.client.clone(), "kustody-uninjected");
-    events.publish(&pod.object_ref(&()), true, Reason::SecretsMissing.into(), action, note).await;
+    events.publish(&pod.object_ref(&()), true, Reason::SecretsMissing.into(), action, note).await
 }
 
 /// Whether the Job that the pod belongs to ignores disruptions; `None` for any other pod, while it cannot be read, and where

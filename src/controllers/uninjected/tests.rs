@@ -1,17 +1,20 @@
 //! Tests of what is found, what is done about it, and what is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::http::{Request, Response};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::Client;
 use kube::client::Body;
+use kube::{Client, ResourceExt as _};
 use kustody_api::{Reason, SecretBinding};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::evict::{Evicted, evict};
 use super::find::{Asks, Found, all, lacking, pods_without_secrets};
+use super::history::{History, Sequel};
 use super::verdict::{Because, EVICTIONS_A_PASS, Owner, Verdict, chosen, ignores_disruptions, judge, note, owner};
 use crate::config::PodsWithoutSecrets;
 use crate::controllers::secret_binding::pods::trim;
@@ -141,6 +144,8 @@ fn what_would_be_refused_in_its_place_is_said() {
     let bindings = [binding("one", true, OLDER), binding("two", false, OLDER)];
     assert_eq!(refused(&bindings, "true"), "SecretBinding two is not ready");
     assert_eq!(refused(&bindings, "one"), "");
+    let bindings = [binding("two", false, OLDER), binding("one", false, OLDER)];
+    assert_eq!(refused(&bindings, "true"), "SecretBinding one is not ready", "always the same, in whatever order they are cached");
 }
 
 #[test]
@@ -283,12 +288,118 @@ fn one_pod_of_a_controller_goes_at_a_time_and_the_next_when_the_one_in_its_place
     let namespaces = [namespace("vision", None)];
     let found = all(&pods, &namespaces, &[Arc::new(binding("one", true, OLDER))], INSTALLATION);
     assert_eq!(found.len(), 5);
-    let names: Vec<_> = chosen(found.iter(), &pods).into_iter().map(|found| found.pod.metadata.name.clone().unwrap()).collect();
+    let names: Vec<_> = chosen(found.iter(), &pods, &History::default(), &HashMap::new())
+        .into_iter()
+        .map(|found| found.pod.metadata.name.clone().unwrap())
+        .collect();
     assert_eq!(names, ["a1", "b1"]);
 
     let many: Vec<_> = (0..30).map(|i| member("p", &format!("o{i}"), |_| {})).collect();
     let found = all(&many, &namespaces, &[], INSTALLATION);
-    assert_eq!(chosen(found.iter(), &many).len(), EVICTIONS_A_PASS);
+    assert_eq!(chosen(found.iter(), &many, &History::default(), &HashMap::new()).len(), EVICTIONS_A_PASS);
+}
+
+/// A pod of controller `owner`, whose name is its UID.
+fn member(uid: &str, owner: &str, served: bool) -> Arc<Pod> {
+    pod(|pod| {
+        asking("true")(pod);
+        (pod["metadata"]["name"], pod["metadata"]["uid"]) = (json!(uid), json!(uid));
+        pod["metadata"]["ownerReferences"][0]["uid"] = json!(owner);
+        if served {
+            pod["metadata"]["annotations"] = json!({"kustody.dev/injected": "{}"});
+            pod["spec"]["initContainers"] = json!([{"name": "kustody-agent"}]);
+        }
+    })
+}
+
+/// Who is evicted next, and what is made of the first that was found.
+fn next(history: &History, pods: &[Arc<Pod>]) -> (Vec<String>, Option<Sequel>, Verdict) {
+    let found = all(pods, &[namespace("vision", None)], &[Arc::new(binding("one", true, OLDER))], INSTALLATION);
+    let sequels = history.sequels(&found, pods);
+    let sequel = sequels.get("a").copied();
+    let verdict = judge(PodsWithoutSecrets::Evict, &found[0], &Owner::Replaces).after(sequel);
+    let evictable = found.iter().filter(|_| matches!(verdict, Verdict::Evict));
+    let names = chosen(evictable, pods, history, &sequels).into_iter().map(|found| found.pod.uid().unwrap()).collect();
+    (names, sequel, verdict)
+}
+
+#[test]
+fn a_controller_loses_the_next_pod_only_when_the_one_in_the_place_of_the_last_is_served_and_ready() {
+    let before = [member("1", "a", false), member("2", "a", false), member("3", "a", true)];
+    let mut history = History::default();
+    history.begin(&before[0], &before, Instant::now());
+    assert_eq!(next(&history, &before).1, None, "nobody answered, and the pod is still there");
+    history.done(&before[0]);
+    assert_eq!(next(&history, &before), (vec![], Some(Sequel::Awaited), Verdict::Evict));
+    // Refused, or not made yet: without this the workload would be emptied.
+    assert_eq!(next(&history, &before[1..]), (vec![], Some(Sequel::Awaited), Verdict::Evict));
+    let unready = pod(|pod| {
+        *pod = serde_json::to_value(&*member("4", "a", true)).unwrap();
+        pod["spec"]["initContainers"] = json!([{"name": "kustody-agent"}]);
+        pod["status"]["conditions"] = json!([]);
+    });
+    assert_eq!(next(&history, &[Arc::clone(&before[1]), unready]).1, Some(Sequel::Awaited));
+    let after = [Arc::clone(&before[1]), member("4", "a", true)];
+    assert_eq!(next(&history, &after), (vec!["2".to_owned()], Some(Sequel::Served), Verdict::Evict));
+    history.begin(&after[0], &after, Instant::now());
+    history.done(&after[0]);
+    assert_eq!(next(&history, &after).1, Some(Sequel::Awaited), "one pod in place of each");
+}
+
+#[test]
+fn an_eviction_that_nobody_answered_counts_once_its_pod_is_gone() {
+    let before = [member("1", "a", false), member("2", "a", false)];
+    let mut history = History::default();
+    history.begin(&before[0], &before, Instant::now());
+    assert_eq!(next(&history, &before[1..]), (vec![], Some(Sequel::Awaited), Verdict::Evict));
+}
+
+#[test]
+fn nothing_more_is_evicted_when_the_pod_in_its_place_lacks_its_secrets_as_well() {
+    let before = [member("1", "a", false), member("2", "a", false)];
+    let mut history = History::default();
+    history.begin(&before[0], &before, Instant::now());
+    history.done(&before[0]);
+    let after = [Arc::clone(&before[1]), member("3", "a", false), member("4", "a", true)];
+    let (names, sequel, verdict) = next(&history, &after);
+    assert_eq!((names, sequel, verdict), (vec![], Some(Sequel::Again), Verdict::Report(Because::Again)));
+    let found = of(&after[1], None, &[binding("one", true, OLDER)]).unwrap();
+    let told = note(&found, &Owner::Replaces, verdict);
+    assert!(told.contains("restart the workload") && told.contains("has no agent either") && told.len() < 1000, "{told}");
+    let mended = [Arc::clone(&before[1]), member("4", "a", true)];
+    assert_eq!(next(&history, &mended).0, ["2"], "what was mended goes on");
+}
+
+#[test]
+fn those_whom_a_disruption_budget_refuses_go_behind_the_others() {
+    let pods: Vec<_> = (0..25).map(|i| member(&format!("p{i}"), &format!("o{i}"), false)).collect();
+    let mut history = History::default();
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        for uid in next(&history, &pods).0 {
+            history.begin(pods.iter().find(|pod| pod.uid().as_ref() == Some(&uid)).unwrap(), &pods, Instant::now());
+            turns.push(uid);
+        }
+    }
+    assert_eq!(turns.len(), 3 * EVICTIONS_A_PASS);
+    turns.truncate(25);
+    turns.sort();
+    turns.dedup();
+    assert_eq!(turns.len(), 25, "each has its turn before any has a second");
+}
+
+#[test]
+fn a_controller_is_remembered_while_it_has_pods_and_an_hour_longer() {
+    let before = [member("1", "a", false)];
+    let (mut history, now) = (History::default(), Instant::now());
+    history.begin(&before[0], &before, now);
+    history.done(&before[0]);
+    let waits = |history: &History| history.sequels(&[], &[]).get("a").copied();
+    history.forget(&[], &before, now + Duration::from_hours(2));
+    history.forget(&[], &[], now + Duration::from_mins(59));
+    assert_eq!(waits(&history), Some(Sequel::Awaited));
+    history.forget(&[], &[], now + Duration::from_hours(1));
+    assert_eq!(waits(&history), None);
 }
 
 /// Evicts a pod against an API server that answers with `code`; answers with the outcome and what was sent.

@@ -1,6 +1,6 @@
 //! What is done about a pod that lacks its secrets, and what people are told of it; pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyRule};
@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use kustody_api::names::{INJECT_LABEL, INJECTED_ANNOTATION};
 
 use super::find::{Asks, Found};
+use super::history::{History, Sequel};
 use crate::config::PodsWithoutSecrets;
 use crate::controllers::secret_binding::pods::is_live;
 
@@ -63,17 +64,20 @@ pub enum Because {
     Job,
     /// Admission would refuse a pod in its place.
     Refused,
+    /// A pod in the place of an evicted one lacks its secrets as well.
+    Again,
 }
 
 impl Verdict {
     /// Every verdict, for a metric that says zero as well.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Evict,
         Self::Report(Because::NoController),
         Self::Report(Because::UnknownController),
         Self::Report(Because::Policy),
         Self::Report(Because::Job),
         Self::Report(Because::Refused),
+        Self::Report(Because::Again),
     ];
 
     /// The value of a metric's label.
@@ -85,7 +89,13 @@ impl Verdict {
             Self::Report(Because::Policy) => "policy",
             Self::Report(Because::Job) => "job",
             Self::Report(Because::Refused) => "refused",
+            Self::Report(Because::Again) => "again",
         }
+    }
+
+    /// The same, knowing what came of the last eviction of its controller's pod.
+    pub fn after(self, sequel: Option<Sequel>) -> Self {
+        if self == Self::Evict && sequel == Some(Sequel::Again) { Self::Report(Because::Again) } else { self }
     }
 }
 
@@ -163,24 +173,36 @@ pub fn note(found: &Found, owner: &Owner, verdict: Verdict) -> String {
             then(&format!("restart its controller {kind} {name} (which may take the eviction of one pod for a failure)"))
         }
         (Verdict::Report(Because::NoController), _) => then("delete it and create it again, since no controller does"),
+        (Verdict::Report(Because::Again), _) => then(
+            "find out what keeps admission from its controller's pods and restart the workload (it is not evicted, since the pod in the place of the last one that was has no agent either)",
+        ),
         (Verdict::Report(_), _) => then("restart the workload"),
     };
     format!("{why}, and it has no agent (annotation {INJECTED_ANNOTATION}), since it was created while admission did not serve it: {what}")
 }
 
 /// Which of the pods that are to be evicted go now: no more than [`EVICTIONS_A_PASS`], one of a controller, and none of a
-/// controller that is still bringing up the pod that took the place of the last one.
-pub fn chosen<'a>(evictable: impl Iterator<Item = &'a Found>, pods: &[Arc<Pod>]) -> Vec<&'a Found> {
+/// controller that is still bringing up the pod that took the place of the last one. Who waited longest for a turn is first.
+pub fn chosen<'a>(
+    evictable: impl Iterator<Item = &'a Found>,
+    pods: &[Arc<Pod>],
+    history: &History,
+    sequels: &HashMap<String, Sequel>,
+) -> Vec<&'a Found> {
     let rising = |pod: &&Arc<Pod>| {
         let served = pod.annotations().contains_key(INJECTED_ANNOTATION);
         pod.metadata.deletion_timestamp.is_some() || (served && is_live(pod) && !is_ready(pod))
     };
     let uid = |pod: &Pod| controller(pod).map(|owner| owner.uid.clone());
     let mut busy: HashSet<String> = pods.iter().filter(rising).filter_map(|pod| uid(pod)).collect();
-    evictable.filter(|found| uid(&found.pod).is_some_and(|owner| busy.insert(owner))).take(EVICTIONS_A_PASS).collect()
+    busy.extend(sequels.iter().filter(|(_, sequel)| **sequel != Sequel::Served).map(|(owner, _)| owner.clone()));
+    let mut turns: Vec<&Found> = evictable.collect();
+    turns.sort_by_key(|found| history.last_turn(&found.pod));
+    turns.into_iter().filter(|found| uid(&found.pod).is_some_and(|owner| busy.insert(owner))).take(EVICTIONS_A_PASS).collect()
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether its condition says so.
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
