@@ -21,8 +21,11 @@ use tower::ServiceExt as _;
 
 use super::patience::{Busy, Patience, Patient};
 
+mod peers;
 #[cfg(test)]
 mod tests;
+
+use peers::Peers;
 
 /// What is read ahead of one connection; a request's head must fit.
 const BUFFER: usize = 64 * 1024;
@@ -34,6 +37,8 @@ const DRAIN: Duration = Duration::from_secs(15);
 struct Bounds {
     /// Connections at the same time. One more is closed at once: whoever waits would only pile up.
     connections: usize,
+    /// Of them from one address: idle ones cost a client nothing, and one alone must not shut out the others.
+    of_one_address: usize,
     /// With each of them.
     patience: Patience,
 }
@@ -41,7 +46,7 @@ struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         // Each costs some 50 KiB with TLS: together they fit the memory that the chart grants.
-        Self { connections: 4096, patience: Patience::default() }
+        Self { connections: 4096, of_one_address: 1024, patience: Patience::default() }
     }
 }
 
@@ -68,11 +73,12 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router
 async fn serve_within(bounds: Bounds, listener: TcpListener, tls: Option<Arc<ServerConfig>>, router: Router, ending: Ending) {
     let acceptor = tls.map(TlsAcceptor::from);
     let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(bounds.connections)));
+    let mut peers = Peers::default();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = ending.stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, peer)) => (stream, peer.ip()),
                 Err(error) => {
                     tracing::warn!(%error, "unable to accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -84,13 +90,17 @@ async fn serve_within(bounds: Bounds, listener: TcpListener, tls: Option<Arc<Ser
             tracing::debug!(bounds.connections, "closed a connection: there are as many as can be served");
             continue;
         };
+        let Some(share) = peers.enter(peer, bounds.of_one_address) else {
+            tracing::debug!(bounds.of_one_address, %peer, "closed a connection: its address has as many as one may have");
+            continue;
+        };
         // Ticket and first answer are two writes: without this each new connection waits 40 ms for a delayed ACK.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "unable to set TCP_NODELAY");
         }
         let (acceptor, router, ending) = (acceptor.clone(), router.clone(), ending.clone());
         connections.spawn(async move {
-            let _place = place;
+            let _held = (place, share);
             let Some(acceptor) = acceptor else { return connection(stream, bounds.patience, router, ending).await };
             match tokio::time::timeout(bounds.patience.head, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => connection(stream, bounds.patience, router, ending).await,

@@ -35,8 +35,12 @@ struct Server {
     slow: Arc<Notify>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test's own server, which it waits for")]
 async fn server(connections: usize, tls: Option<Arc<rustls::ServerConfig>>) -> Server {
+    server_within(connections, connections, tls).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own server, which it waits for")]
+async fn server_within(connections: usize, of_one_address: usize, tls: Option<Arc<rustls::ServerConfig>>) -> Server {
     let slow = Arc::new(Notify::new());
     let gate = Arc::clone(&slow);
     let router = Router::new().route("/hello", get(|| async { "hello" })).route("/large", get(|| async { vec![b'x'; 64 << 20] })).route(
@@ -49,7 +53,7 @@ async fn server(connections: usize, tls: Option<Arc<rustls::ServerConfig>>) -> S
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let ending = Ending { draining: CancellationToken::new(), stop: CancellationToken::new() };
-    let bounds = Bounds { connections, patience: Patience { head: HEAD, unread: UNREAD, idle: HEAD * 4 } };
+    let bounds = Bounds { connections, of_one_address, patience: Patience { head: HEAD, unread: UNREAD, idle: HEAD * 4 } };
     let task = tokio::spawn(serve_within(bounds, listener, tls, router, ending.clone()));
     Server { address, ending, task, slow }
 }
@@ -144,7 +148,12 @@ async fn served(address: std::net::SocketAddr) {
 
 #[tokio::test]
 async fn one_connection_too_many_is_closed_at_once_and_places_come_back() {
-    let server = server(2, None).await;
+    for (connections, of_one_address) in [(2, 2), (8, 2)] {
+        closed_at_the_third(server_within(connections, of_one_address, None).await).await;
+    }
+}
+
+async fn closed_at_the_third(server: Server) {
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
