@@ -4,10 +4,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::canary::canary;
 use crate::harness::home::Home;
-use crate::harness::{SYSTEM, kubectl, objects, run};
+use crate::harness::{SYSTEM, eventually, kubectl, objects, run};
 
 /// How many stream pods at the same time.
 const STREAMS: usize = 3;
+
+/// The webhook's pods, also those that end.
+fn replicas() -> Vec<String> {
+    let pods = kubectl(&["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "name"]).good();
+    pods.lines().map(ToOwned::to_owned).collect()
+}
+
+/// Ends the streams, also when what they are for fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 #[test]
 fn no_admission_fails_while_every_replica_of_the_webhook_is_replaced() {
@@ -29,13 +44,18 @@ fn no_admission_fails_while_every_replica_of_the_webhook_is_replaced() {
         (asked, refusals)
     };
     std::thread::scope(|scope| {
+        let ends = Ends(&rolled);
         let streams: Vec<_> = (0..STREAMS).map(|_| scope.spawn(stream)).collect();
+        let old = replicas();
         let restarted = kubectl(&["-n", SYSTEM, "rollout", "restart", "deployment/kustody-webhook"]);
         let done = kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/kustody-webhook", "--timeout=180s"]);
-        // The last of the old replicas are still ending.
-        std::thread::sleep(std::time::Duration::from_secs(10));
-        rolled.store(true, Ordering::Relaxed);
+        eventually("the last of the old replicas to have ended", || {
+            let left: Vec<String> = replicas().into_iter().filter(|pod| old.contains(pod)).collect();
+            if left.is_empty() { Ok(()) } else { Err(left.join(" ")) }
+        });
+        drop(ends);
         let streams: Vec<(usize, Vec<String>)> = streams.into_iter().map(|stream| stream.join().unwrap()).collect();
+        assert!(!old.is_empty(), "there were replicas to be replaced");
         assert!(restarted.ok && done.ok, "{}{}", restarted.err, done.err);
         let asked: usize = streams.iter().map(|(asked, _)| asked).sum();
         let refusals: Vec<&String> = streams.iter().flat_map(|(_, refusals)| refusals).collect();

@@ -19,8 +19,12 @@ impl Deleted {
         }
         kubectl(&["delete", "mutatingwebhookconfiguration", "zz-kustody"]).good();
         let deleted = Self(found);
-        // The API server forgets it a moment later.
-        std::thread::sleep(std::time::Duration::from_secs(2));
+        let mut probe = objects::pod("default", "e2e-probe", "true");
+        probe["spec"]["serviceAccountName"] = json!("default");
+        eventually("the API server to call no webhook any more", || {
+            let said = run("kubectl", &["create", "--dry-run=server", "-f", "-"], probe.to_string().as_bytes());
+            if said.err.contains("was not given its agent") { Ok(()) } else { Err(said.out + &said.err) }
+        });
         deleted
     }
 }
