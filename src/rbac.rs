@@ -228,3 +228,38 @@ pub const PEOPLE: &[Person] = &[
         ],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{PEOPLE, ROLES, Rule};
+
+    fn rules() -> impl Iterator<Item = (&'static str, &'static Rule)> {
+        ROLES.iter().flat_map(|role| role.rules.iter().map(|rule| (role.name, rule)))
+    }
+
+    #[test]
+    fn a_right_to_evict_is_the_controller_s_alone_and_only_where_the_installation_evicts() {
+        let evicting: Vec<_> = rules().filter(|(_, rule)| rule.resources.contains(&"pods/eviction")).collect();
+        assert_eq!(evicting.len(), 1);
+        let (role, rule) = evicting[0];
+        let when = rule.when.unwrap();
+        assert_eq!((role, when.value, when.is), ("controller", "controller.podsWithoutSecrets", "Evict"));
+        let read = ["get", "list", "watch"];
+        for (role, rule) in rules().filter(|(_, rule)| rule.resources.contains(&"pods")) {
+            assert!(rule.verbs.iter().all(|verb| read.contains(verb)), "{role}: {:?}", rule.verbs);
+        }
+    }
+
+    #[test]
+    fn admission_configurations_that_are_written_are_named_and_ours() {
+        let of_people = PEOPLE.iter().flat_map(|person| person.rules.iter().map(|rule| (person.name, rule)));
+        let of_admission = rules().chain(of_people).filter(|(_, rule)| rule.group == "admissionregistration.k8s.io");
+        let writes = |rule: &Rule| rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(verb));
+        let written: Vec<_> = of_admission.filter(|(_, rule)| writes(rule)).collect();
+        assert_eq!(written.len(), 2);
+        for (role, rule) in written {
+            assert_eq!(role, "controller");
+            assert!(!rule.names.is_empty() && rule.names.iter().all(|name| name.contains("{name}")), "{:?}", rule.names);
+        }
+    }
+}

@@ -121,6 +121,19 @@ async fn a_full_disk_stops_release() {
 }
 
 #[tokio::test]
+async fn a_plan_that_names_very_much_makes_a_record_of_bounded_size() {
+    let world = World::new().await;
+    let router = world.router();
+    let bindings: Vec<_> = (0..32).map(|i| json!({"name": format!("{i:03}{}", "é".repeat(1000)), "uid": "u", "files": []})).collect();
+    let answered = ask(&router, "/v1/release", &world.token(), &json!({"version": 1, "bindings": bindings})).await;
+    assert_eq!(answered.release().withdrawn.len(), 32);
+    let record = world.records().pop().unwrap();
+    assert_eq!(record.reasons.len(), 9);
+    assert!(record.reasons[..8].iter().all(|reason| reason.starts_with("00") && reason.len() == 399), "{:?}", record.reasons);
+    assert_eq!(record.reasons[8], "and 24 more");
+}
+
+#[tokio::test]
 async fn what_is_not_for_the_held_key_is_refused_without_a_call_to_the_provider() {
     let mut world = World::new().await;
     let other = make_key(&world.local, "other-key").await;

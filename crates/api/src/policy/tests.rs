@@ -74,6 +74,17 @@ fn a_key_that_is_not_enabled_or_of_another_provider_is_not_used() {
 }
 
 #[test]
+fn a_key_that_is_disabled_in_its_spec_alone_is_not_used() {
+    let labels = labels();
+    let provider = provider(&line(&json!({"createKeys": true})));
+    let mut key = key("vision/team-key/1");
+    key.spec.desired_state = Some(crate::encryption_key::DesiredState::Disabled);
+    assert_eq!(key.status.as_ref().unwrap().state, Some(crate::encryption_key::KeyState::Enabled), "the controller did not act on it");
+    let refused = usable(&key, Some(&provider), Home { name: "vision", labels: &labels }).unwrap_err();
+    assert!(refused.contains("spec.desiredState is Disabled; set it to Enabled"), "{refused}");
+}
+
+#[test]
 fn a_grant_is_for_one_service_account() {
     assert!(may_open(&key("a/b"), "trainer"));
     assert!(!may_open(&key("a/b"), "default"));
