@@ -2,7 +2,7 @@
 //!
 //! It is lost with the process: then a controller may lose one pod more, and is waited for again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,9 +66,9 @@ impl History {
     }
 
     /// What came of evictions, by the controller's UID; none where nothing was evicted.
-    pub fn sequels(&self, found: &[Found], pods: &[Arc<Pod>]) -> HashMap<String, Sequel> {
+    pub fn sequels(&self, found: &[Found], pods: &[Arc<Pod>]) -> BTreeMap<String, Sequel> {
         let lacking: HashSet<String> = found.iter().filter_map(|found| found.pod.uid()).collect();
-        let mut sequels: HashMap<String, Sequel> = self.evictions.keys().map(|owner| (owner.clone(), Sequel::Awaited)).collect();
+        let mut sequels: BTreeMap<String, Sequel> = self.evictions.keys().map(|owner| (owner.clone(), Sequel::Awaited)).collect();
         for pod in pods {
             let Some((owner, uid)) = controller(pod).and_then(|owner| Some((&owner.uid, pod.uid()?))) else { continue };
             let Some(eviction) = self.evictions.get(owner) else { continue };

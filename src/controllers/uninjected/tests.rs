@@ -1,6 +1,6 @@
 //! Tests of what is found, what is done about it, and what is told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -288,7 +288,7 @@ fn one_pod_of_a_controller_goes_at_a_time_and_the_next_when_the_one_in_its_place
     let namespaces = [namespace("vision", None)];
     let found = all(&pods, &namespaces, &[Arc::new(binding("one", true, OLDER))], INSTALLATION);
     assert_eq!(found.len(), 5);
-    let names: Vec<_> = chosen(found.iter(), &pods, &History::default(), &HashMap::new())
+    let names: Vec<_> = chosen(found.iter(), &pods, &History::default(), &BTreeMap::new())
         .into_iter()
         .map(|found| found.pod.metadata.name.clone().unwrap())
         .collect();
@@ -296,7 +296,7 @@ fn one_pod_of_a_controller_goes_at_a_time_and_the_next_when_the_one_in_its_place
 
     let many: Vec<_> = (0..30).map(|i| member("p", &format!("o{i}"), |_| {})).collect();
     let found = all(&many, &namespaces, &[], INSTALLATION);
-    assert_eq!(chosen(found.iter(), &many, &History::default(), &HashMap::new()).len(), EVICTIONS_A_PASS);
+    assert_eq!(chosen(found.iter(), &many, &History::default(), &BTreeMap::new()).len(), EVICTIONS_A_PASS);
 }
 
 /// A pod of controller `owner`, whose name is its UID.

@@ -1,6 +1,6 @@
 //! What is done about a pod that lacks its secrets, and what people are told of it; pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyRule};
@@ -94,6 +94,7 @@ impl Verdict {
     }
 
     /// The same, knowing what came of the last eviction of its controller's pod.
+    #[must_use]
     pub fn after(self, sequel: Option<Sequel>) -> Self {
         if self == Self::Evict && sequel == Some(Sequel::Again) { Self::Report(Because::Again) } else { self }
     }
@@ -187,7 +188,7 @@ pub fn chosen<'a>(
     evictable: impl Iterator<Item = &'a Found>,
     pods: &[Arc<Pod>],
     history: &History,
-    sequels: &HashMap<String, Sequel>,
+    sequels: &BTreeMap<String, Sequel>,
 ) -> Vec<&'a Found> {
     let rising = |pod: &&Arc<Pod>| {
         let served = pod.annotations().contains_key(INJECTED_ANNOTATION);
