@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use crate::runtime::expiry::Source;
 use crate::runtime::process::Process;
 use crate::runtime::readiness::Token;
-use crate::runtime::tls::Certificate;
+use crate::runtime::tls::{self, Certificate};
 use crate::runtime::validity::Validity;
 
 /// What the Secret holds, always the newest.
@@ -24,14 +24,21 @@ pub struct Followed {
     pub authority: Arc<ArcSwapOption<String>>,
 }
 
+/// Seconds after which the API server ends a watch; five later kube gives a silent connection up. What is in force may be this
+/// old, and the roll of an authority waits longer (`certificates::roll::SETTLES`).
+pub const WATCH: u32 = 20;
+
+fn watch(name: &str) -> watcher::Config {
+    watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH)
+}
+
 /// Follows Secret `name`, which holds the certificate of `role`; the process is not ready before its first usable content.
 ///
 /// A pair that cannot be used, or has ended, leaves the one in force. Requires in `namespace`, by that one name:
 /// `secrets: get, list, watch`.
 pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, process: &Process) -> Followed {
     let target = Followed { certificate: Certificate::default(), authority: Arc::default() };
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let changes = watcher(Api::<Secret>::namespaced(client, namespace), config)
+    let changes = watcher(Api::<Secret>::namespaced(client, namespace), watch(name))
         .default_backoff()
         .applied_objects()
         .take_until(process.stop.clone().cancelled_owned());
@@ -82,7 +89,11 @@ impl Follower {
             tracing::warn!(secret = name, ends = ?validity.map(|validity| validity.ends), "the Secret's certificate does not hold now; the one in force stays");
             return;
         }
-        if let Err(error) = self.target.certificate.replace(certificate, key) {
+        // Agents are handed this authority alone: with one that does not vouch for what is served, every pod would be cut off.
+        // One that does not hold now, for want of another in force, is judged by the time at which it would.
+        let at = validity.map_or(now, |validity| now.clamp(validity.begins, validity.ends));
+        let vouched = tls::vouched(authority, certificate, at);
+        if let Err(error) = vouched.and_then(|()| self.target.certificate.replace(certificate, key)) {
             tracing::warn!(%error, secret = name, "the Secret holds no usable certificate; the one in force stays");
             return;
         }
@@ -103,7 +114,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Secret;
     use rcgen::{CertificateParams, KeyPair};
 
-    use super::{Followed, Follower};
+    use super::{Followed, Follower, WATCH, watch};
     use crate::runtime::clock::Clock;
     use crate::runtime::process::Process;
 
@@ -126,8 +137,8 @@ mod tests {
         Follower { role: "broker", name: "kustody-broker-tls".to_owned(), target, waiting, in_force: None, process }
     }
 
-    /// A Secret whose certificate ends that many days from now.
-    fn secret(days: i64, authority: &str) -> Secret {
+    /// A Secret whose certificate ends that many days from now and vouches for itself; its `ca.crt` goes on with `more`.
+    fn secret(days: i64, more: &str) -> Secret {
         let key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::new(vec!["a".to_owned()]).unwrap();
         let day = |days: i64| {
@@ -136,8 +147,18 @@ mod tests {
         };
         (parameters.not_before, parameters.not_after) = (day(-100), day(days));
         let certificate = parameters.self_signed(&key).unwrap().pem();
-        let data = [("tls.crt", certificate), ("tls.key", key.serialize_pem()), ("ca.crt", authority.to_owned())];
+        let authority = format!("{certificate}{more}");
+        let data = [("tls.crt", certificate), ("tls.key", key.serialize_pem()), ("ca.crt", authority)];
         Secret { data: Some(data.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes()))).into()), ..Secret::default() }
+    }
+
+    fn with(mut secret: Secret, entry: &str, content: &[u8]) -> Secret {
+        secret.data.as_mut().unwrap().insert(entry.to_owned(), ByteString(content.to_vec()));
+        secret
+    }
+
+    fn in_secret(secret: &Secret) -> String {
+        String::from_utf8(secret.data.as_ref().unwrap()["ca.crt"].0.clone()).unwrap()
     }
 
     fn authority(follower: &Follower) -> String {
@@ -147,9 +168,10 @@ mod tests {
     #[test]
     fn a_renewal_is_in_force_at_once_and_its_end_is_a_metric() {
         let mut follower = follower();
-        for (days, bundle) in [(10, "one"), (80, "one and two")] {
-            follower.take(&secret(days, bundle));
-            assert_eq!(authority(&follower), bundle);
+        let other = in_secret(&secret(90, ""));
+        for secret in [secret(10, ""), secret(80, &other)] {
+            follower.take(&secret);
+            assert_eq!(authority(&follower), in_secret(&secret));
             let ends = follower.in_force.unwrap().ends.as_second();
             let metric = format!("kustody_certificate_expiry_timestamp_seconds{{certificate=\"broker\",source=\"served\"}} {ends}\n");
             let rendered = follower.process.metrics.render();
@@ -161,15 +183,40 @@ mod tests {
     #[test]
     fn a_damaged_or_ended_certificate_leaves_the_one_in_force() {
         let mut follower = follower();
-        follower.take(&secret(10, "good"));
-        let mut damaged = secret(80, "damaged");
-        damaged.data.as_mut().unwrap().insert("tls.key".to_owned(), ByteString(b"nothing".to_vec()));
-        for bad in [damaged, secret(-10, "ended"), Secret::default()] {
+        let good = secret(10, "");
+        follower.take(&good);
+        for bad in [with(secret(80, ""), "tls.key", b"nothing"), secret(-10, ""), Secret::default()] {
             follower.take(&bad);
-            assert_eq!(authority(&follower), "good");
+            assert_eq!(authority(&follower), in_secret(&good));
         }
-        follower.take(&secret(80, "next"));
-        assert_eq!(authority(&follower), "next");
+        let next = secret(80, "");
+        follower.take(&next);
+        assert_eq!(authority(&follower), in_secret(&next));
+    }
+
+    #[test]
+    fn an_authority_that_is_damaged_or_does_not_vouch_for_the_certificate_leaves_both_in_force() {
+        let mut follower = follower();
+        let good = secret(10, "");
+        follower.take(&good);
+        let ends = follower.in_force;
+        let of_another = in_secret(&secret(80, ""));
+        let half = "-----BEGIN CERTIFICATE-----\nMIIB\n";
+        for (name, bad) in [
+            ("empty", with(secret(80, ""), "ca.crt", b"")),
+            ("no text", with(secret(80, ""), "ca.crt", b"\xff\xfe")),
+            ("no PEM", with(secret(80, ""), "ca.crt", b"nothing")),
+            ("another's", with(secret(80, ""), "ca.crt", of_another.as_bytes())),
+            ("damaged at its end", secret(80, half)),
+        ] {
+            follower.take(&bad);
+            assert_eq!((authority(&follower), follower.in_force), (in_secret(&good), ends), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_watch_ends_before_what_is_in_force_can_be_older_than_a_roll_waits() {
+        assert_eq!(watch("kustody-broker-tls").timeout, Some(WATCH));
     }
 
     #[test]

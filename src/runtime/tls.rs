@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use rustls::ServerConfig;
+use jiff::Timestamp;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 
 /// Why a certificate cannot be served.
@@ -22,6 +25,27 @@ pub enum Error {
     /// The two do not belong together, or the key is of an unknown kind.
     #[error("tls.crt and tls.key cannot be used together")]
     Pair(#[source] rustls::Error),
+    /// `ca.crt` is not PEM, or not that alone.
+    #[error("ca.crt is not PEM certificates alone")]
+    Authority(#[source] rustls::pki_types::pem::Error),
+    /// Nobody who trusts `ca.crt` would take `tls.crt`.
+    #[error("no certificate of ca.crt vouches for tls.crt: {0}")]
+    Untrusted(#[source] rustls::Error),
+}
+
+/// Whether somebody who trusts exactly `authority_pem` takes this chain of a server at `at`, whatever the server's name.
+///
+/// Agents refuse a bundle that is damaged anywhere: so does this.
+pub fn vouched(authority_pem: &[u8], certificate_pem: &[u8], at: Timestamp) -> Result<(), Error> {
+    let trusted: Vec<_> = CertificateDer::pem_slice_iter(authority_pem).collect::<Result<_, _>>().map_err(Error::Authority)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<_, _>>().map_err(Error::Certificate)?;
+    let (leaf, between) = chain.split_first().ok_or(Error::Certificate(rustls::pki_types::pem::Error::NoItemsFound))?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(trusted);
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(at.as_second()).unwrap_or_default()));
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let leaf = ParsedCertificate::try_from(leaf).map_err(Error::Untrusted)?;
+    verify_server_cert_signed_by_trust_anchor(&leaf, &roots, between, at, algorithms.all).map_err(Error::Untrusted)
 }
 
 /// The certificate in force; clones share it.
@@ -39,7 +63,7 @@ impl Certificate {
     pub fn replace(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), Error> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<_, _>>().map_err(Error::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(Error::Key)?;
-        let pair = CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider()).map_err(Error::Pair)?;
+        let pair = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(Error::Pair)?;
         self.0.store(Some(Arc::new(pair)));
         Ok(())
     }
