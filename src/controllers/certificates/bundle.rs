@@ -5,6 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
+use kustody_api::names;
 use kustody_core::wire;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -83,7 +84,11 @@ fn lags(pod: &Pod, root: &str) -> bool {
     spec.init_containers.iter().flatten().chain(&spec.containers).filter_map(given).any(|bundle| !bundle.contains(root.trim()))
 }
 
+/// What a container of ours was given; whatever others call by the same name says nothing, and would hold a roll back.
 fn given(container: &Container) -> Option<&str> {
+    if ![names::AGENT_CONTAINER, names::WATCH_CONTAINER].contains(&container.name.as_str()) {
+        return None;
+    }
     let ours = container.env.iter().flatten().find(|variable| variable.name == wire::env::CA);
     ours.and_then(|variable| variable.value.as_deref())
 }
@@ -110,6 +115,10 @@ mod tests {
         assert!(!lags(&pod(&agent("OLD\nNEW"), &running), "NEW\n"));
         assert!(!lags(&pod(&agent("OLD\n"), &json!({"phase": "Succeeded"})), "NEW\n"));
         assert!(!lags(&pod(&json!([]), &running), "NEW\n"), "a pod that asks for nothing");
+        let of_another = json!([{"name": "other", "env": [{"name": "KUSTODY_CA", "value": "OLD\n"}]}]);
+        assert!(!lags(&pod(&of_another, &running), "NEW\n"), "a container of somebody else's");
+        let sidecar = json!([{"name": "kustody-watch", "env": [{"name": "KUSTODY_CA", "value": "OLD\n"}]}]);
+        assert!(lags(&pod(&sidecar, &running), "NEW\n"));
         let mut leaving = pod(&agent("OLD\n"), &running);
         leaving.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         assert!(!lags(&leaving, "NEW\n"));
