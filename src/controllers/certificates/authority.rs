@@ -16,6 +16,8 @@ use crate::runtime::validity::Validity;
 pub const ROLL: &str = "kustody.dev/roll";
 /// The value of [`ROLL`] that was acted on.
 const ROLLED: &str = "kustody.dev/rolled";
+/// The value of [`ROLL`] that the roll which goes on acts on: a later one is a request of its own.
+const ROLLING: &str = "kustody.dev/rolling";
 /// Since when certificates and bundles have been what the Secret says.
 const SINCE: &str = "kustody.dev/in-place-since";
 const SIGNER: (&str, &str) = ("ca.crt", "ca.key");
@@ -71,13 +73,18 @@ impl Authority {
         all.into_iter().flatten().flat_map(|pem| [pem.trim_end(), "\n"]).collect()
     }
 
+    /// The root that pods must have been given before the next step.
+    pub fn newest(&self) -> &str {
+        &self.next.as_ref().unwrap_or(&self.signer).certificate
+    }
+
     /// Where a roll stands.
     pub fn roll(&self) -> Roll {
         let annotations = self.secret.annotations();
         Roll {
             signer: self.signer.validity,
             next: self.next.is_some(),
-            old: self.old.is_some(),
+            old: self.old.as_ref().and_then(|pem| Validity::of_pem(pem.as_bytes())).map(|validity| validity.ends),
             requested: annotations.get(ROLL) != annotations.get(ROLLED) && annotations.contains_key(ROLL),
             since: annotations.get(SINCE).and_then(|text| text.parse().ok()),
         }
@@ -99,12 +106,15 @@ impl Authority {
             Step::Begin => {
                 let pair = issue::authority(common_name, Some(self.signer.validity.begins), now)?;
                 annotations.remove(SINCE);
+                if let Some(asked) = annotations.get(ROLL).cloned() {
+                    annotations.insert(ROLLING.to_owned(), asked);
+                }
                 data.insert(NEXT.0.to_owned(), bytes(&pair.certificate));
                 data.insert(NEXT.1.to_owned(), bytes(&pair.key));
             }
             Step::Switch => {
                 annotations.remove(SINCE);
-                if let Some(asked) = annotations.get(ROLL).cloned() {
+                if let Some(asked) = annotations.remove(ROLLING) {
                     annotations.insert(ROLLED.to_owned(), asked);
                 }
                 for (from, to) in [(SIGNER.0, OLD), (NEXT.0, SIGNER.0), (NEXT.1, SIGNER.1)] {

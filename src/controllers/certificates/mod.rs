@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::context::Context;
 use crate::k8s::backoff::{Backoff, jittered};
-use crate::runtime::expiry::Source;
+use crate::runtime::expiry::{Expiries, Source};
 
 pub mod authority;
 pub mod bundle;
@@ -136,12 +136,10 @@ impl Kept<'_> {
         let now = self.context.timestamp();
         let common_name = format!("{}.{}", config.name, config.namespace);
         let authority = self.authority(&common_name, now).await?;
-        authority.check(now)?;
+        let expiries = &self.context.process.expiries;
+        usable(&authority, expiries, now)?;
         let bundle = authority.bundle();
         self.context.authority.store(Some(Arc::new(bundle.clone())));
-        let expiries = &self.context.process.expiries;
-        expiries.set("authority", Source::Issued, Some(authority.signer.validity.ends));
-        expiries.set("next-authority", Source::Issued, authority.next.as_ref().map(|next| next.validity.ends));
 
         let service = |name: String| [format!("{name}.{}.svc", config.namespace), format!("{name}.{}.svc.cluster.local", config.namespace)];
         let broker_names: Vec<String> = [BROKER_NAME.to_owned()].into_iter().chain(service(config.broker_service())).collect();
@@ -169,8 +167,8 @@ impl Kept<'_> {
     async fn advance(&self, authority: &Authority, common_name: &str, now: Timestamp, in_place: bool) -> Result<Duration, Error> {
         let roll = authority.roll();
         let mut step = roll::step(&roll, now, in_place, None);
-        if let (Step::Count, Some(next)) = (step, &authority.next) {
-            let lagging = bundle::lagging(&self.context.client, &next.certificate).await?;
+        if step == Step::Count {
+            let lagging = bundle::lagging(&self.context.client, authority.newest()).await?;
             if lagging > 0 {
                 tracing::info!(pods = lagging, "a new authority waits for live pods that were given the old one alone");
             }
@@ -220,6 +218,13 @@ impl Kept<'_> {
             if exists { self.secrets.replace(name, &parameters, &secret).await } else { self.secrets.create(&parameters, &secret).await };
         written.map(drop).map_err(|source| Error::Kubernetes { action: "write", object: format!("Secret {name}"), source })
     }
+}
+
+/// Says when the authority ends, and only then whether it holds: an alert of one that has ended reads the former.
+fn usable(authority: &Authority, expiries: &Expiries, now: Timestamp) -> Result<(), Error> {
+    expiries.set("authority", Source::Issued, Some(authority.signer.validity.ends));
+    expiries.set("next-authority", Source::Issued, authority.next.as_ref().map(|next| next.validity.ends));
+    authority.check(now)
 }
 
 fn secret<const N: usize>(name: &str, type_: &str, data: [(&str, &str); N]) -> Secret {

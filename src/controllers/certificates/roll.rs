@@ -2,7 +2,8 @@
 //!
 //! 1. A successor is made while the authority still signs. Every bundle holds both.
 //! 2. Once the bundles have held both for a while, and no live pod was given the old root alone, the successor signs.
-//! 3. Once its certificates have been in place for a while, the old root leaves the bundles.
+//! 3. Once its certificates have been in place for a while, and still no live pod was given the old root alone, that leaves the
+//!    bundles.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,8 +13,8 @@ use crate::runtime::validity::Validity;
 pub const OVERLAP: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// How long before its end nobody is waited for any more: its certificates could not be renewed.
 pub const LAST: SignedDuration = SignedDuration::from_hours(60 * 24);
-/// How long what was written must have been in place: longer than the longest pause of a watch that lost its connection (30 s),
-/// so that every replica serves and hands out what is there.
+/// How long what was written must have been in place: longer than the longest pause of a watch that lost its connection
+/// (`k8s::certificate::WATCH`, and room to connect again), so that every replica serves and hands out what is there.
 pub const SETTLES: SignedDuration = SignedDuration::from_secs(60);
 /// Shortest and longest time between two counts of pods that were given the old root alone.
 const COUNTS: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(15), SignedDuration::from_mins(10));
@@ -25,8 +26,8 @@ pub struct Roll {
     pub signer: Validity,
     /// Whether there is a successor.
     pub next: bool,
-    /// Whether a predecessor is still trusted.
-    pub old: bool,
+    /// When a predecessor that is still trusted ends.
+    pub old: Option<Timestamp>,
     /// Whether a person asked for a roll that has not happened.
     pub requested: bool,
     /// Since when everything has been in place as this Secret says.
@@ -44,7 +45,7 @@ pub enum Step {
     Stamp,
     /// Forget that it was: something had to be put back.
     Unstamp,
-    /// Count the live pods that were given the old root alone, and decide again.
+    /// Count the live pods that were not given the newest root, and decide again.
     Count,
     /// Let the successor sign.
     Switch,
@@ -53,11 +54,13 @@ pub enum Step {
 }
 
 /// The next step at `now`. `in_place`: nothing had to be written to make certificates and bundles what the Secret says.
-/// `lagging`: live pods that were given the old root alone, once they were counted.
+/// `lagging`: live pods that were not given the newest root, once they were counted.
 ///
-/// A clock that jumps makes a step early or late, never two at once, and never one whose result others would refuse.
+/// A clock that jumps makes a step early or late, never two at once, and never a certificate that others refuse as not yet or no
+/// more valid. Into the last sixty days, however, it lets the successor sign while pods still lack its root: nobody is waited for
+/// then, since nothing tells such a clock from a true one.
 pub fn step(roll: &Roll, now: Timestamp, in_place: bool, lagging: Option<usize>) -> Step {
-    if !roll.next && !roll.old {
+    if !roll.next && roll.old.is_none() {
         return if roll.requested || now >= roll.signer.ends - OVERLAP { Step::Begin } else { Step::Wait(None) };
     }
     // A time in the future was noted by a clock that was put back since: it says nothing.
@@ -71,15 +74,16 @@ pub fn step(roll: &Roll, now: Timestamp, in_place: bool, lagging: Option<usize>)
     if passed < SETTLES {
         return Step::Wait(Some(SETTLES - passed));
     }
-    if !roll.next {
-        return Step::Retire;
-    }
-    if now >= roll.signer.ends - LAST {
-        return Step::Switch;
+    let (done, overdue) = match roll.old {
+        Some(ends) if !roll.next => (Step::Retire, now >= ends),
+        _ => (Step::Switch, now >= roll.signer.ends - LAST),
+    };
+    if overdue {
+        return done;
     }
     match lagging {
         None => Step::Count,
-        Some(0) => Step::Switch,
+        Some(0) => done,
         // Pods that live for days are not counted every minute.
         Some(_) => Step::Wait(Some((passed / 4).clamp(COUNTS.0, COUNTS.1))),
     }
@@ -104,7 +108,7 @@ mod tests {
 
     fn quiet() -> Roll {
         let signer = Validity { begins: at("2026-01-01T00:00:00Z"), ends: at("2036-01-01T00:00:00Z") };
-        Roll { signer, next: false, old: false, requested: false, since: None }
+        Roll { signer, next: false, old: None, requested: false, since: None }
     }
 
     fn rolling(since: Option<Timestamp>) -> Roll {
@@ -112,7 +116,7 @@ mod tests {
     }
 
     fn rolled(since: Option<Timestamp>) -> Roll {
-        Roll { old: true, since, ..quiet() }
+        Roll { old: Some(at("2031-01-01T00:00:00Z")), since, ..quiet() }
     }
 
     #[test]
@@ -141,7 +145,10 @@ mod tests {
             ("new certificates were just written", rolled(None), now(), false, None, wait(SECOND)),
             ("new certificates are in place", rolled(None), now(), true, None, Step::Stamp),
             ("not served by all yet", rolled(Some(now())), now(), true, None, wait(SETTLES)),
-            ("served by all", rolled(settled), now(), true, None, Step::Retire),
+            ("served by all, as far as is known", rolled(settled), now(), true, None, Step::Count),
+            ("served by all", rolled(settled), now(), true, Some(0), Step::Retire),
+            ("a replica goes on handing out the old root alone", rolled(settled), now(), true, Some(1), wait(COUNTS.0)),
+            ("the old root ended", Roll { old: Some(now()), ..rolled(settled) }, now(), true, None, Step::Retire),
         ] {
             assert_eq!(step(&roll, now, in_place, lagging), expected, "{name}");
         }
@@ -166,6 +173,6 @@ mod tests {
         assert_eq!(step(&roll, now(), true, None), Step::Stamp);
         let mut roll = rolled(Some(now() - SETTLES));
         roll.requested = true;
-        assert_eq!(step(&roll, now(), true, None), Step::Retire);
+        assert_eq!(step(&roll, now(), true, Some(0)), Step::Retire);
     }
 }

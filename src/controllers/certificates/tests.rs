@@ -14,7 +14,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use super::authority::{self, Authority, ROLL};
 use super::leaf::Wanted;
 use super::roll::{self, SETTLES, Step};
-use super::{Error, issue};
+use super::{Error, issue, usable};
+use crate::runtime::expiry::Expiries;
+use crate::runtime::metrics::Metrics;
 
 const NAME: &str = "broker.kustody.dev";
 
@@ -41,6 +43,8 @@ struct World {
     /// What replicas serve and hand out: what lay in the Secret half a minute ago.
     served: Option<Secret>,
     pods: Vec<(Timestamp, String)>,
+    /// What further live pods were given.
+    strays: Vec<String>,
     steps: Vec<Step>,
 }
 
@@ -52,7 +56,15 @@ impl World {
     fn new() -> Self {
         let now = "2026-03-01T12:00:00Z".parse().unwrap();
         let pair = issue::authority("kustody", None, now).unwrap();
-        Self { now, authority: authority::first("kustody-ca", &pair), leaf: None, served: None, pods: Vec::new(), steps: Vec::new() }
+        Self {
+            now,
+            authority: authority::first("kustody-ca", &pair),
+            leaf: None,
+            served: None,
+            pods: Vec::new(),
+            strays: Vec::new(),
+            steps: Vec::new(),
+        }
     }
 
     /// One pass of the controller, whose clock is off by `skew`.
@@ -66,8 +78,14 @@ impl World {
         let in_place = write.is_none();
         self.leaf = write.or_else(|| self.leaf.take());
         let mut step = roll::step(&authority.roll(), now, in_place, None);
-        if let (Step::Count, Some(next)) = (step, &authority.next) {
-            let lagging = self.pods.iter().filter(|(_, given)| !given.contains(next.certificate.trim())).count();
+        if step == Step::Count {
+            let lagging = self
+                .pods
+                .iter()
+                .map(|(_, given)| given)
+                .chain(&self.strays)
+                .filter(|given| !given.contains(authority.newest().trim()))
+                .count();
             step = roll::step(&authority.roll(), now, in_place, Some(lagging));
         }
         if let Some(secret) = authority.after(step, "kustody", now)? {
@@ -125,6 +143,46 @@ fn an_authority_takes_over_without_a_gap_for_any_live_pod_and_once_for_each_requ
 }
 
 #[test]
+fn what_is_asked_for_while_an_authority_takes_over_is_done_once_after_it() {
+    let life = SignedDuration::from_mins(5);
+    for asked_twice in [false, true] {
+        let mut world = World::new();
+        world.run(5, life, NO_SKEW);
+        world.ask("one");
+        world.run(3, life, NO_SKEW);
+        assert_eq!(world.steps[0], Step::Begin);
+        world.ask("two");
+        if asked_twice {
+            while world.steps.last() != Some(&Step::Switch) {
+                world.run(1, life, NO_SKEW);
+            }
+            world.ask("three");
+        }
+        world.run(300, life, NO_SKEW);
+        assert_eq!(world.steps, [WHOLE, WHOLE].concat());
+    }
+}
+
+#[test]
+fn the_old_root_stays_while_a_live_pod_was_given_it_alone() {
+    let mut world = World::new();
+    let life = SignedDuration::from_mins(5);
+    world.run(5, life, NO_SKEW);
+    world.ask("one");
+    while world.steps.last() != Some(&Step::Switch) {
+        world.run(1, life, NO_SKEW);
+    }
+    let old = entry(&world.authority, "old.crt");
+    // A replica whose watch hangs goes on handing it out; the pod is not one that starts now, so nothing is cut off.
+    world.strays.push(old.clone());
+    world.run(60, life, NO_SKEW);
+    assert!(Authority::parse(world.authority.clone()).unwrap().bundle().contains(old.trim()), "{:?}", world.steps);
+    world.strays.clear();
+    world.run(60, life, NO_SKEW);
+    assert_eq!(world.steps, WHOLE);
+}
+
+#[test]
 fn a_pod_that_lives_on_with_the_old_root_holds_the_new_one_back() {
     let mut world = World::new();
     world.run(5, SignedDuration::from_hours(9), NO_SKEW);
@@ -176,6 +234,16 @@ fn an_authority_that_does_not_hold_now_issues_nothing_and_says_what_to_do() {
 }
 
 #[test]
+fn an_authority_that_has_ended_is_a_metric_though_nothing_is_issued() {
+    let world = World::new();
+    let authority = Authority::parse(world.authority.clone()).unwrap();
+    let metrics = Metrics::default();
+    usable(&authority, &Expiries::new(&metrics), authority.signer.validity.ends + SignedDuration::from_secs(1)).unwrap_err();
+    let line = format!("{{certificate=\"authority\",source=\"issued\"}} {}\n", authority.signer.validity.ends.as_second());
+    assert!(metrics.render().contains(&line), "{}", metrics.render());
+}
+
+#[test]
 fn what_is_damaged_is_made_anew_but_never_the_authority() {
     let mut world = World::new();
     world.pass(SignedDuration::ZERO).unwrap();
@@ -214,5 +282,7 @@ fn a_bundle_that_grows_keeps_the_certificate() {
 
 #[test]
 fn what_settles_settles_longer_than_a_watch_may_pause() {
-    assert!(SETTLES > SignedDuration::from_secs(30) && SETTLES > TICK * i32::try_from(LATE).unwrap());
+    // Five seconds are kube's, the rest is for connecting again.
+    let pause = SignedDuration::from_secs(i64::from(crate::k8s::certificate::WATCH) + 5 + 5);
+    assert!(SETTLES >= pause * 2 && SETTLES > TICK * i32::try_from(LATE).unwrap());
 }
