@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{AuditVolume, Config, PodsWithoutSecrets, Role};
+use crate::config::{AuditVolume, Certificates, Config, PodsWithoutSecrets, Role};
 
 /// Custody of keys and secrets for machine-learning workloads on Kubernetes.
 #[derive(Debug, Parser)]
@@ -69,6 +69,9 @@ pub struct RunArgs {
     /// What the controller does about live pods that should have secrets and lack them.
     #[arg(long, value_enum, default_value = "report")]
     pub pods_without_secrets: PodsWithoutSecrets,
+    /// Who issues the certificates of webhook and broker.
+    #[arg(long, value_enum, default_value = "controller")]
+    pub certificates: Certificates,
 }
 
 /// Settings of `install-root-key`.
@@ -113,6 +116,7 @@ impl RunArgs {
             broker_token,
             broker_url,
             pods_without_secrets,
+            certificates,
         } = self;
         Config {
             roles: role,
@@ -128,6 +132,7 @@ impl RunArgs {
             broker_token,
             broker_url,
             pods_without_secrets,
+            certificates,
         }
     }
 }

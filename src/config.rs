@@ -32,6 +32,8 @@ pub struct Config {
     pub broker_url: Option<String>,
     /// What the controller does about live pods that should have secrets and lack them.
     pub pods_without_secrets: PodsWithoutSecrets,
+    /// Who issues the certificates of webhook and broker.
+    pub certificates: Certificates,
 }
 
 /// One of the operator's roles.
@@ -61,6 +63,15 @@ pub enum PodsWithoutSecrets {
     Report,
     /// That, and eviction where another pod takes its place and is served.
     Evict,
+}
+
+/// Who issues the certificates of webhook and broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Certificates {
+    /// The controller, with an authority of its own.
+    Controller,
+    /// cert-manager, into the same Secrets: the controller reads them, and writes none.
+    CertManager,
 }
 
 impl Config {

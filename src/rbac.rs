@@ -107,7 +107,7 @@ pub const ROLES: &[Role] = &[
                 "records of the embedded KMS, the authority and the certificates that it signs",
             ),
             named(
-                ours("", &["secrets"], &["watch"], "renew a certificate whose Secret was changed"),
+                ours("", &["secrets"], &["watch"], "renew a certificate whose Secret was changed, or trust what cert-manager issued"),
                 &["{name}-ca", "{name}-webhook-tls", "{name}-broker-tls"],
             ),
             ours("coordination.k8s.io", &["leases"], &["get", "create", "patch", "update"], "one replica acts"),

@@ -68,6 +68,7 @@ args:
 - --audit-volume={{ ternary "empty-dir" "persistent-volume-claim" (eq .root.Values.broker.audit.volume.type "emptyDir") }}
 {{- if eq .role "controller" }}
 - --pods-without-secrets={{ lower .root.Values.controller.podsWithoutSecrets }}
+- --certificates={{ ternary "cert-manager" "controller" (eq .root.Values.certificates.source "certManager") }}
 {{- end }}
 env:
 - name: KUSTODY_NAMESPACE

@@ -317,6 +317,7 @@ impl World {
             broker_token: std::path::PathBuf::new(),
             broker_url: None,
             pods_without_secrets: crate::config::PodsWithoutSecrets::Report,
+            certificates: crate::config::Certificates::Controller,
         };
         Arc::new(Broker {
             authenticator: Authenticator::new(caches.clone(), Arc::clone(&self.asked) as _, Arc::new(Fixed), self.stale),

@@ -14,14 +14,16 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kustody_core::wire::BROKER_NAME;
-use thiserror::Error;
 
 use super::context::Context;
+use crate::config::{Certificates, Config};
 use crate::k8s::backoff::{Backoff, jittered};
 use crate::runtime::expiry::{Expiries, Source};
 
 pub mod authority;
 pub mod bundle;
+pub mod cert_manager;
+mod error;
 pub mod issue;
 pub mod leaf;
 pub mod roll;
@@ -29,53 +31,12 @@ pub mod roll;
 mod tests;
 
 use authority::Authority;
+pub use error::Error;
 use leaf::Wanted;
 use roll::Step;
 
 /// When certificates are looked at though nothing changed.
 const AGAIN: Duration = Duration::from_mins(10);
-
-/// Why certificates are not as they should be. No error holds a key.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The API server.
-    #[error("failed to {action} {object}")]
-    Kubernetes {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        object: String,
-        /// Why it failed.
-        #[source]
-        source: kube::Error,
-    },
-    /// The authority's Secret is damaged; a new authority would cut off every pod that waits for the broker.
-    #[error("Secret {name}: {entry} is missing or unreadable; restore it, or delete the Secret to have a new authority made")]
-    Damaged {
-        /// Which Secret.
-        name: String,
-        /// Which entry.
-        entry: &'static str,
-    },
-    /// The authority does not hold now, or the clock is wrong.
-    #[error(
-        "Secret {name}: ca.crt holds from {begins} to {ends}, and by this machine's clock it is {now}: nothing is issued; set the \
-         clock right, or, if it is, delete the Secret to have a new authority made"
-    )]
-    Validity {
-        /// Which Secret.
-        name: String,
-        /// From when it holds.
-        begins: Timestamp,
-        /// Until when.
-        ends: Timestamp,
-        /// What the clock says.
-        now: Timestamp,
-    },
-    /// A certificate could not be made.
-    #[error("failed to make a certificate")]
-    Issue(#[from] rcgen::Error),
-}
 
 /// Everything that is kept.
 struct Kept<'a> {
@@ -85,7 +46,7 @@ struct Kept<'a> {
     validating: Api<ValidatingWebhookConfiguration>,
 }
 
-/// Keeps authority, certificates and `caBundle` until the process stops.
+/// Keeps authority, certificates and `caBundle` until the process stops; where cert-manager issues, `caBundle` alone.
 ///
 /// Requires in our namespace: `secrets: create`, and by name for the three Secrets `secrets: get, list, watch, update`; for the
 /// two webhook configurations, by name, `get, list, watch, patch`; `pods: list` while an authority takes over from another.
@@ -96,7 +57,11 @@ pub async fn run(context: Arc<Context>) {
     let mut changes = kept.changes();
     let backoff = Backoff::default();
     loop {
-        let wait = match kept.ensure().await {
+        let kept = match context.config.certificates {
+            Certificates::Controller => kept.ensure().await,
+            Certificates::CertManager => kept.take().await,
+        };
+        let wait = match kept {
             Ok(wait) => {
                 backoff.forget(&());
                 wait
@@ -119,8 +84,10 @@ impl Kept<'_> {
     fn changes(&self) -> SelectAll<BoxStream<'static, ()>> {
         let by_name = |name: String| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let config = &self.context.config;
+        let ca = (config.certificates == Certificates::Controller).then(|| config.ca_secret());
         let mut changes = select_all(
-            [config.ca_secret(), config.webhook_secret(), config.broker_secret()]
+            ca.into_iter()
+                .chain([config.webhook_secret(), config.broker_secret()])
                 .map(|name| watcher(self.secrets.clone(), by_name(name)).default_backoff().touched_objects().map(drop).boxed()),
         );
         let mutating = watcher(self.mutating.clone(), by_name(config.webhook_configuration()));
@@ -141,14 +108,9 @@ impl Kept<'_> {
         let bundle = authority.bundle();
         self.context.authority.store(Some(Arc::new(bundle.clone())));
 
-        let service = |name: String| [format!("{name}.{}.svc", config.namespace), format!("{name}.{}.svc.cluster.local", config.namespace)];
-        let broker_names: Vec<String> = [BROKER_NAME.to_owned()].into_iter().chain(service(config.broker_service())).collect();
-        let webhook_names = service(config.webhook_service());
         let mut written = false;
-        for (role, secret, names) in
-            [("broker", config.broker_secret(), &broker_names[..]), ("webhook", config.webhook_secret(), &webhook_names)]
-        {
-            let wanted = Wanted { names, signer: &authority.signer, common_name: &common_name, bundle: &bundle };
+        for (role, secret, names) in servers(config) {
+            let wanted = Wanted { names: &names, signer: &authority.signer, common_name: &common_name, bundle: &bundle };
             let found = self.read(&secret).await?;
             let leaf = wanted.over(found.as_ref(), &secret, now)?;
             expiries.set(role, Source::Issued, Some(leaf.ends));
@@ -218,6 +180,13 @@ impl Kept<'_> {
             if exists { self.secrets.replace(name, &parameters, &secret).await } else { self.secrets.create(&parameters, &secret).await };
         written.map(drop).map_err(|source| Error::Kubernetes { action: "write", object: format!("Secret {name}"), source })
     }
+}
+
+/// Who serves: the role, the Secret of its certificate, and the names that it answers to.
+pub fn servers(config: &Config) -> [(&'static str, String, Vec<String>); 2] {
+    let service = |name: String| ["svc", "svc.cluster.local"].map(|end| format!("{name}.{}.{end}", config.namespace));
+    let broker = [BROKER_NAME.to_owned()].into_iter().chain(service(config.broker_service())).collect();
+    [("broker", config.broker_secret(), broker), ("webhook", config.webhook_secret(), service(config.webhook_service()).into())]
 }
 
 /// Says when the authority ends, and only then whether it holds: an alert of one that has ended reads the former.
