@@ -59,6 +59,7 @@ demonstrated() {
 built_images() { scripts/images.sh > "$work/images"; }
 
 step "programs" programs
+step "cert-manager" tests/cluster/certmanager/build.sh
 step "nextest" nextest_installed
 tests "check" scripts/check.sh
 step "tests, built" nextest --no-run
@@ -67,6 +68,7 @@ tests "documentation's tests" cargo test --quiet --locked --workspace --doc
 step "images" built_images
 images=$(cat "$work/images")
 export KUSTODY_E2E_DIR=$CLUSTER_DIR KUSTODY_BIN=$images/bin KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh
+export KUSTODY_CERT_MANAGER=$CLUSTER_BIN/cert-manager
 tests/cluster/down.sh
 step "cluster" tests/cluster/up.sh "$images"/*.tar
 tests "a second cluster beside it" tests/cluster/selftest.sh

@@ -7,6 +7,7 @@ use crate::harness::home::Home;
 use crate::harness::{SYSTEM, apply, eventually, get, kubectl, objects, run, setting};
 use crate::live;
 
+mod cert_manager;
 mod certificates;
 mod drain;
 

@@ -11,7 +11,7 @@ use crate::harness::{SYSTEM, apply, eventually, get, kubectl, objects, run, uniq
 /// Twice a minute of settling, and room for a busy machine.
 const ROLL: Duration = Duration::from_mins(6);
 
-fn entry(secret: &str, name: &str) -> String {
+pub(super) fn entry(secret: &str, name: &str) -> String {
     let secret = get(&["-n", SYSTEM, "secret", secret]);
     let encoded = secret["data"][name].as_str().unwrap_or_default().to_owned();
     String::from_utf8(run("base64", &["-d"], encoded.as_bytes()).good().into_bytes()).unwrap()
@@ -22,14 +22,14 @@ fn roots(bundle: &str) -> usize {
 }
 
 /// Restarts of the operator's containers: none of them may need one to serve a new certificate.
-fn restarts() -> u64 {
+pub(super) fn restarts() -> u64 {
     let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/name=kustody"]);
     let statuses = pods["items"].as_array().unwrap().iter().filter_map(|pod| pod["status"]["containerStatuses"].as_array()).flatten();
     statuses.filter_map(|status| status["restartCount"].as_u64()).sum()
 }
 
 /// The ends of certificates that a role's replicas serve, from their metrics.
-fn served(role: &str) -> Vec<String> {
+pub(super) fn served(role: &str) -> Vec<String> {
     let pods = get(&["-n", SYSTEM, "pods", "-l", &format!("app.kubernetes.io/component={role}")]);
     let addresses = pods["items"].as_array().unwrap().iter().map(|pod| pod["status"]["podIP"].as_str().unwrap().to_owned());
     let metric = format!("kustody_certificate_expiry_timestamp_seconds{{certificate=\"{role}\",source=\"served\"}} ");
