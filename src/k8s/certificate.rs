@@ -1,6 +1,7 @@
 //! Follows the Secret of a role's own certificate and puts each renewal in force.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
@@ -28,6 +29,9 @@ pub struct Followed {
 /// old, and the roll of an authority waits longer (`certificates::roll::SETTLES`).
 pub const WATCH: u32 = 20;
 
+/// Shortest and longest time until a certificate that is not valid yet is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
 fn watch(name: &str) -> watcher::Config {
     watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH)
 }
@@ -52,10 +56,19 @@ pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, p
     };
     process.tasks.spawn(async move {
         tokio::pin!(changes);
-        while let Some(change) = changes.next().await {
+        let mut early: Option<(Secret, Duration)> = None;
+        loop {
+            let change = match &early {
+                None => changes.next().await,
+                Some((secret, wait)) => match tokio::time::timeout(*wait, changes.next()).await {
+                    Ok(change) => change,
+                    Err(_) => Some(Ok(secret.clone())),
+                },
+            };
             match change {
-                Ok(secret) => follower.take(&secret),
-                Err(error) => tracing::warn!(%error, secret = follower.name, "watch of the certificate failed, retrying"),
+                Some(Ok(secret)) => early = follower.take(&secret).map(|wait| (secret, wait)),
+                Some(Err(error)) => tracing::warn!(%error, secret = follower.name, "watch of the certificate failed, retrying"),
+                None => break,
             }
         }
         // Ended before there was one: the process stops, and was never ready.
@@ -74,20 +87,22 @@ struct Follower {
 }
 
 impl Follower {
-    /// Puts what the Secret holds in force.
-    fn take(&mut self, secret: &Secret) {
+    /// Puts what the Secret holds in force; answers after which time to try it again, when it is not valid yet: another's clock may
+    /// be ahead of ours, and nothing else would tell of it once more.
+    fn take(&mut self, secret: &Secret) -> Option<Duration> {
         let name = &self.name;
         let entry = |entry| secret.data.as_ref().and_then(|data| data.get(entry)).map(|ByteString(bytes)| bytes.as_slice());
         let (Some(certificate), Some(key), Some(authority)) = (entry("tls.crt"), entry("tls.key"), entry("ca.crt")) else {
             tracing::warn!(secret = name, "the Secret lacks tls.crt, tls.key or ca.crt; the certificate in force stays");
-            return;
+            return None;
         };
         let now = self.process.clock.now();
         let holds = |validity: Option<Validity>| validity.is_some_and(|validity| validity.holds(now));
         let validity = Validity::of_pem(certificate);
         if holds(self.in_force) && !holds(validity) {
             tracing::warn!(secret = name, ends = ?validity.map(|validity| validity.ends), "the Secret's certificate does not hold now; the one in force stays");
-            return;
+            let begins = validity.map(|validity| validity.begins).filter(|begins| *begins > now);
+            return begins.map(|begins| begins.duration_since(now).unsigned_abs().clamp(AGAIN.0, AGAIN.1));
         }
         // Agents are handed this authority alone: with one that does not vouch for what is served, every pod would be cut off.
         // One that does not hold now, for want of another in force, is judged by the time at which it would.
@@ -95,34 +110,39 @@ impl Follower {
         let vouched = tls::vouched(authority, certificate, at);
         if let Err(error) = vouched.and_then(|()| self.target.certificate.replace(certificate, key)) {
             tracing::warn!(%error, secret = name, "the Secret holds no usable certificate; the one in force stays");
-            return;
+            return None;
         }
         self.target.authority.store(Some(Arc::new(String::from_utf8_lossy(authority).into_owned())));
         self.in_force = validity;
         self.process.expiries.set(self.role, Source::Served, validity.map(|validity| validity.ends));
         tracing::info!(secret = name, ends = ?validity.map(|validity| validity.ends), "serving with the certificate");
         drop(self.waiting.take());
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicI64;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::time::Duration;
 
     use jiff::{SignedDuration, Timestamp};
     use k8s_openapi::ByteString;
     use k8s_openapi::api::core::v1::Secret;
     use rcgen::{CertificateParams, KeyPair};
 
-    use super::{Followed, Follower, WATCH, watch};
+    use super::{AGAIN, Followed, Follower, WATCH, watch};
     use crate::runtime::clock::Clock;
     use crate::runtime::process::Process;
 
-    struct At(Timestamp);
+    /// Seconds since 1970.
+    struct At(AtomicI64);
 
     impl Clock for At {
         fn now(&self) -> Timestamp {
-            self.0
+            Timestamp::from_second(self.0.load(Relaxed)).unwrap()
         }
     }
 
@@ -131,7 +151,11 @@ mod tests {
     }
 
     fn follower() -> Follower {
-        let process = Process::new(Arc::new(At(now())));
+        at(Arc::new(At(AtomicI64::new(now().as_second()))))
+    }
+
+    fn at(clock: Arc<At>) -> Follower {
+        let process = Process::new(clock);
         let target = Followed { certificate: crate::runtime::tls::Certificate::default(), authority: Arc::default() };
         let waiting = Some(process.readiness.register("certificate"));
         Follower { role: "broker", name: "kustody-broker-tls".to_owned(), target, waiting, in_force: None, process }
@@ -212,6 +236,26 @@ mod tests {
             follower.take(&bad);
             assert_eq!((authority(&follower), follower.in_force), (in_secret(&good), ends), "{name}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_by_our_clock_is_tried_again_and_one_that_has_ended_is_not() {
+        let clock = Arc::new(At(AtomicI64::new(now().as_second())));
+        let mut follower = at(Arc::clone(&clock));
+        follower.take(&secret(10, ""));
+        assert_eq!(follower.take(&secret(-10, "")), None);
+        let next = secret(80, "");
+        let begins = crate::runtime::validity::Validity::of_pem(in_secret(&next).as_bytes()).unwrap().begins;
+        let mut follower = at(Arc::clone(&clock));
+        clock.0.store(begins.as_second() - 3, Relaxed);
+        follower.in_force = Some(crate::runtime::validity::Validity { begins: begins - SignedDuration::from_hours(24), ends: now() });
+        assert_eq!(follower.take(&next), Some(Duration::from_secs(3)));
+        assert_eq!(authority(&follower), "");
+        clock.0.store(begins.as_second() - 86_400, Relaxed);
+        assert_eq!(follower.take(&next), Some(AGAIN.1), "a clock may be set right at any time");
+        clock.0.store(begins.as_second(), Relaxed);
+        assert_eq!(follower.take(&next), None);
+        assert_eq!(authority(&follower), in_secret(&next));
     }
 
     #[test]
