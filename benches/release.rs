@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use kustody::broker;
-use kustody::config::{AuditVolume, Config, PodsWithoutSecrets, Role};
+use kustody::config::{AuditVolume, Certificates, Config, PodsWithoutSecrets, Role};
 use kustody::runtime::clock::{Clock as _, SystemClock};
 use kustody::runtime::process::Process;
 use kustody::runtime::tls::Certificate;
@@ -82,6 +82,7 @@ impl Served {
             broker_token: "/nonexistent".into(),
             broker_url: None,
             pods_without_secrets: PodsWithoutSecrets::Report,
+            certificates: Certificates::Controller,
         };
         let process = Process::new(Arc::new(SystemClock));
         broker::start(other(USER).await, Arc::new(config), &process).await.expect("a broker");
