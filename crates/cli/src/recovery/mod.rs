@@ -170,9 +170,17 @@ pub(crate) async fn import(options: &ImportArgs) -> Result<(), Error> {
         1 => "1 was".to_owned(),
         n => format!("{n} were"),
     };
+    let destroyed = if imported.destroyed.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "destroyed there since the export, and left so; to bring one back, delete its Secret kustody-key-… and import again:\n  {}\n",
+            imported.destroyed.join("\n  ")
+        )
+    };
     tell(&format!(
         "imported {} of KeyProvider {provider}; {present} there already; root key: check value {root_check}\n\
-         to take a key back, its EncryptionKey names it in spec.adopt.keyId, and a line of spec.access of the KeyProvider lets it:\n  {}\n",
+         to take a key back, its EncryptionKey names it in spec.adopt.keyId, and a line of spec.access of the KeyProvider lets it:\n  {}\n{destroyed}",
         count(imported.made),
         keys.join("\n  ")
     ))

@@ -15,7 +15,7 @@ use super::root::{self, RootKey};
 use super::root_record::{RootRecord, Source};
 use super::{crypto, private_file, record};
 use crate::key_store::{KeyStore, Record};
-use crate::{Error, Key};
+use crate::{Error, Key, State};
 
 #[cfg(test)]
 mod tests;
@@ -41,8 +41,10 @@ pub struct Exported {
 pub struct Imported {
     /// What was in the file.
     pub contents: Contents,
-    /// How many keys were made; the others were there already, with the same material.
+    /// How many keys were made; the others were there already, with the same material or destroyed.
     pub made: usize,
+    /// Ids of the keys that were destroyed there and stay so.
+    pub destroyed: Vec<String>,
 }
 
 /// What an export holds, without any secret.
@@ -72,9 +74,12 @@ pub async fn export(store: &dyn KeyStore, provider: &str, secrets: &Secrets, now
             "KeyProvider {provider} has no keys there: nothing to export; check the provider's name and the namespace"
         )));
     };
-    let facts = facts(recorded.as_ref(), first)?;
+    let facts = facts(provider, recorded.as_ref(), first, secrets.root.as_deref())?;
     let root = open_root(provider, &facts, recorded.as_ref(), secrets.root.as_deref()).await?;
     let keys = prove(provider, &facts, root.as_deref(), &records)?;
+    if let Some((key, version)) = without_material(&keys, &records) {
+        return Err(refuse(format!("version {version} of key {key} has no material: its Secret was altered; restore it from a backup")));
+    }
     let (lock, key) = lock(provider, &facts, root.as_deref(), secrets).await?;
     let holds_root_key = facts.source == Source::Generated;
     let proven = root.is_some();
@@ -103,13 +108,20 @@ pub async fn import(store: &dyn KeyStore, text: &str, secrets: &Secrets) -> Resu
     let rooted = RootRecord::from_record(at.map(|at| records.remove(at)).ok_or_else(|| refuse("the export names no root key".to_owned()))?);
     let root = if facts.source == Source::Generated { open_root(provider, facts, Some(&rooted), None).await? } else { given };
     let keys = prove(provider, facts, root.as_deref(), &records)?;
-    let wanted: Vec<Record> = records.into_iter().zip(&keys).map(|(found, key)| imported(provider, found, key)).collect();
+    let proven = root.is_some() && without_material(&keys, &records).is_none();
+    let wanted: Vec<Record> =
+        records.into_iter().zip(&keys).map(|(found, key)| imported(provider, found, key)).collect::<Result<_, _>>()?;
 
     let root_is_there = compare_root(store, provider, facts).await?;
-    let mut missing = Vec::new();
-    for record in &wanted {
+    let (mut missing, mut destroyed) = (Vec::new(), Vec::new());
+    for (record, key) in wanted.iter().zip(&keys) {
         match store.read(&record.name).await? {
-            Some(found) => must_be_same(&found, record)?,
+            Some(found) => {
+                must_be_same(&found, record)?;
+                if key.state != State::Destroyed && record::state(&found)? == State::Destroyed {
+                    destroyed.push(key.id.clone());
+                }
+            }
             None => missing.push(record),
         }
     }
@@ -118,7 +130,7 @@ pub async fn import(store: &dyn KeyStore, text: &str, secrets: &Secrets) -> Resu
         keys: keys.into_iter().map(|key| key.id).collect(),
         root_check: facts.check.clone(),
         holds_root_key: facts.source == Source::Generated,
-        proven: root.is_some(),
+        proven,
     };
     if !root_is_there && !store.create(&rooted.into_record()).await? && !compare_root(store, provider, facts).await? {
         return Err(refuse(format!("Secret {} vanished while it was being made; import again", record::root_name(provider))));
@@ -132,7 +144,7 @@ pub async fn import(store: &dyn KeyStore, text: &str, secrets: &Secrets) -> Resu
             must_be_same(&found, record)?;
         }
     }
-    Ok(Imported { contents, made })
+    Ok(Imported { contents, made, destroyed })
 }
 
 /// What a new export is encrypted with.
@@ -177,9 +189,18 @@ async fn unlock(header: &Header, root: Option<&RootKey>, secrets: &Secrets) -> R
 }
 
 /// What there is to know of the root key without having it.
-fn facts(recorded: Option<&RootRecord>, key: &Record) -> Result<RootFacts, Error> {
+fn facts(provider: &str, recorded: Option<&RootRecord>, key: &Record, file: Option<&Path>) -> Result<RootFacts, Error> {
     let Some(recorded) = recorded else {
-        // An earlier release did not record mounted root keys; each key names its own.
+        // An earlier release did not record mounted root keys; each key names its own. A lost record looks the same, and
+        // an export without a generated root key or a salt opens nothing: only the root key itself tells them apart.
+        if file.is_none() {
+            return Err(Error::RootKey {
+                detail: format!(
+                    "Secret {} is not there, so nothing says which root key the keys of KeyProvider {provider} are under: name the mounted root key file with --root; if the root key was generated or derived from a passphrase, restore that Secret first, without it the keys cannot be used",
+                    record::root_name(provider)
+                ),
+            });
+        }
         let check = record::root_check(key).cloned().unwrap_or_default();
         return Ok(RootFacts { source: Source::File, check, derivation: None });
     };
@@ -251,6 +272,14 @@ fn prove(provider: &str, facts: &RootFacts, root: Option<&RootKey>, records: &[R
     Ok(keys)
 }
 
+/// The key and version that are listed and have no material; a destroyed key has none on purpose.
+fn without_material<'a>(keys: &'a [Key], records: &[Record]) -> Option<(&'a str, &'a str)> {
+    let living = keys.iter().zip(records).filter(|(key, _)| key.state != State::Destroyed);
+    let mut versions = living.flat_map(|(key, found)| key.versions.iter().map(move |version| (key, found, &version.id)));
+    let (key, _, version) = versions.find(|(_, found, version)| !found.data.contains_key(&record::version_entry(version)))?;
+    Some((&key.id, version))
+}
+
 /// A record without what others put on its Secret.
 fn ours(found: Record) -> Record {
     let keep = |name: &String| name.starts_with("kustody.dev/");
@@ -263,12 +292,18 @@ fn ours(found: Record) -> Record {
 }
 
 /// A record to be made: it is found by the names of its namespace and object until one takes it back.
-fn imported(provider: &str, mut found: Record, key: &Key) -> Record {
+///
+/// A deletion that was scheduled elsewhere is not taken along: its time may be over, and the next probe would destroy the key
+/// that was just brought back.
+fn imported(provider: &str, mut found: Record, key: &Key) -> Result<Record, Error> {
+    if key.state == State::PendingDeletion {
+        record::set_state(&mut found, State::Disabled, None)?;
+    }
     if let Some(claim) = key.claim() {
         found.labels.extend(record::of_owner(provider, &claim));
         found.labels.extend(record::imported(provider, &claim));
     }
-    found
+    Ok(found)
 }
 
 /// Whether the root record is there already; refused when it, or a key, is of another root key.
@@ -297,7 +332,8 @@ async fn compare_root(store: &dyn KeyStore, provider: &str, facts: &RootFacts) -
     })
 }
 
-/// Refuses where a key is there with other material. Its state and tags may have gone on since the export.
+/// Refuses where a key is there with other material. Its state and tags may have gone on since the export; a key that was
+/// destroyed since has no material, and stays destroyed.
 #[expect(clippy::disallowed_methods, reason = "wrapped material is compared with wrapped material")]
 fn must_be_same(found: &Record, wanted: &Record) -> Result<(), Error> {
     let refuse = |what: &str, remedy: &str| Error::Conflict {
@@ -306,6 +342,9 @@ fn must_be_same(found: &Record, wanted: &Record) -> Result<(), Error> {
     };
     if (record::id(found), record::provider(found)) != (record::id(wanted), record::provider(wanted)) {
         return Err(refuse("another key id or provider", "import where no such Secret is"));
+    }
+    if record::state(found)? == State::Destroyed && found.data.is_empty() {
+        return Ok(());
     }
     for (entry, value) in &wanted.data {
         match found.data.get(entry) {

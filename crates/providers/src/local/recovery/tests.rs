@@ -8,10 +8,10 @@ use kustody_core::secret::SecretBytes;
 use tempfile::TempDir;
 
 use super::super::tests::{local, root_record};
-use super::super::{Derivation, RootKeySource};
+use super::super::{Derivation, Local, RootKeySource};
 use super::*;
 use crate::testing::{MemoryStore, claim, context, request};
-use crate::{Claim, Provider, State};
+use crate::{Claim, Provider, State, Wanted};
 
 /// A desk with the files that a person has.
 struct Desk(TempDir);
@@ -213,6 +213,83 @@ async fn an_imported_key_is_found_by_its_names_until_one_takes_it_back() {
     let later = Claim { cluster: "third".to_owned(), ..now.clone() };
     assert!(provider.find_retained(&later).await.unwrap().is_empty(), "it belongs to somebody again");
     assert_eq!(provider.describe_key(&id).await.unwrap().state, State::Enabled);
+}
+
+#[tokio::test]
+async fn a_key_whose_deletion_was_scheduled_is_imported_disabled_and_not_destroyed() {
+    let desk = Desk::new();
+    let store = Arc::new(MemoryStore::default());
+    let value = made(&store, desk.source(Source::File)).await;
+    let owner = claim("a", "owner-1");
+    let at = Timestamp::from_second(100).unwrap();
+    local(&store, desk.source(Source::File)).set_state(&value.0, &owner, &Wanted::Deleted { at }).await.unwrap();
+    let secrets = desk.with(Some("root"), None);
+    let text = exported(&store, &secrets).await.text;
+    let empty = Arc::new(MemoryStore::default());
+    import(empty.as_ref(), &text, &secrets).await.unwrap();
+    let later = Arc::new(|| Timestamp::from_second(1_000).unwrap());
+    let provider = Local::new(Arc::<MemoryStore>::clone(&empty), "local", desk.source(Source::File), later);
+    provider.probe().await.unwrap();
+    let key = provider.describe_key(&value.0).await.unwrap();
+    assert_eq!((key.state, key.deletion), (State::Disabled, None));
+    assert_eq!(import(empty.as_ref(), &text, &secrets).await.unwrap().made, 0);
+    provider.set_state(&value.0, &owner, &Wanted::Enabled).await.unwrap();
+    opens(&empty, desk.source(Source::File), &value).await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_destroyed_since_stays_so_and_hinders_no_import() {
+    let desk = Desk::new();
+    let store = Arc::new(MemoryStore::default());
+    let (id, _) = made(&store, desk.source(Source::File)).await;
+    let secrets = desk.with(Some("root"), None);
+    let text = exported(&store, &secrets).await.text;
+    store.remove("kustody-key-noncerec2");
+    let mut record = store.read("kustody-key-noncerec1").await.unwrap().unwrap();
+    record::destroy(&mut record).unwrap();
+    store.tamper(&record);
+    let imported = import(store.as_ref(), &text, &secrets).await.unwrap();
+    assert_eq!((imported.made, imported.destroyed), (1, vec![id.clone()]));
+    let provider = local(&store, desk.source(Source::File));
+    assert_eq!(provider.describe_key(&id).await.unwrap().state, State::Destroyed);
+    let again = exported(&store, &secrets).await;
+    assert!(again.contents.proven, "a destroyed key has nothing to prove");
+    let empty = Arc::new(MemoryStore::default());
+    assert_eq!(import(empty.as_ref(), &again.text, &secrets).await.unwrap().destroyed, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_listed_version_without_material_is_not_exported() {
+    let desk = Desk::new();
+    let store = Arc::new(MemoryStore::default());
+    made(&store, desk.source(Source::File)).await;
+    let mut record = store.read("kustody-key-noncerec2").await.unwrap().unwrap();
+    record.data.clear();
+    store.tamper(&record);
+    for secrets in [desk.with(Some("root"), None), desk.with(None, Some("words"))] {
+        let parts = ["version 1 of key vision/b/noncerec2 has no material", "restore it from a backup"];
+        refusal(export(store.as_ref(), "local", &secrets, Timestamp::UNIX_EPOCH).await, &parts);
+    }
+}
+
+#[tokio::test]
+async fn without_the_record_of_the_root_key_an_export_takes_the_root_key_itself() {
+    let desk = Desk::new();
+    for (kind, gone) in [(Source::File, false), (Source::Generated, true), (Source::Passphrase, true)] {
+        let store = Arc::new(MemoryStore::default());
+        let value = made(&store, desk.source(kind)).await;
+        store.remove(&root_record(&store));
+        let words = desk.with(None, Some("words"));
+        refusal(export(store.as_ref(), "local", &words, Timestamp::UNIX_EPOCH).await, &["kustody-root-", "--root", "restore that Secret"]);
+        let secrets = desk.with(Some("root"), Some("words"));
+        if gone {
+            refusal(export(store.as_ref(), "local", &secrets, Timestamp::UNIX_EPOCH).await, &["is not the root key"]);
+        } else {
+            let empty = Arc::new(MemoryStore::default());
+            import(empty.as_ref(), &exported(&store, &secrets).await.text, &secrets).await.unwrap();
+            opens(&empty, desk.source(kind), &value).await;
+        }
+    }
 }
 
 #[tokio::test]
