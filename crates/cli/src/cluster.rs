@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::names;
+use crate::{manifests, names};
 
 /// Who changed a field, as `kubectl get --show-managed-fields` shows it.
 const FIELD_MANAGER: &str = "kubectl-kustody";
@@ -64,9 +64,12 @@ pub(crate) const SECRET_BINDINGS: Resource = resource("SecretBinding", "secretbi
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     #[error("the cluster is not known: no usable kubeconfig; name one with --kubeconfig")]
-    Kubeconfig(#[from] KubeconfigError),
+    Kubeconfig(#[source] KubeconfigError),
     #[error("the cluster is not known: no usable kubeconfig; name one with --kubeconfig")]
-    Infer(#[from] InferConfigError),
+    Infer(#[source] InferConfigError),
+    /// Without its cause, which quotes the file and so perhaps a token.
+    #[error("the kubeconfig cannot be used{place}: it is no YAML, or a value in it has another type than its field; kubectl config view tells")]
+    Unparsed { place: String },
     #[error("the cluster of this kubeconfig cannot be spoken to")]
     Client(#[source] Box<kube::Error>),
     #[error("{object} does not exist in this cluster; check namespace, name and --context")]
@@ -88,6 +91,21 @@ pub(crate) enum Error {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl From<KubeconfigError> for Error {
+    fn from(source: KubeconfigError) -> Self {
+        if let KubeconfigError::Parse(error) = &source { Self::Unparsed { place: manifests::place(error) } } else { Self::Kubeconfig(source) }
+    }
+}
+
+impl From<InferConfigError> for Error {
+    fn from(source: InferConfigError) -> Self {
+        match std::error::Error::source(&source).and_then(|cause| cause.downcast_ref()) {
+            Some(KubeconfigError::Parse(error)) => Self::Unparsed { place: manifests::place(error) },
+            _ => Self::Infer(source),
+        }
+    }
 }
 
 /// A cluster, as the user may see it.

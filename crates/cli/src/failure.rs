@@ -3,6 +3,7 @@
 use std::io;
 
 use kustody_inject::answer;
+use serde_json::error::Category;
 use thiserror::Error;
 
 use crate::{cluster, manifests, recovery, seal};
@@ -23,6 +24,17 @@ impl Exit for recovery::Error {
     fn exit_code(&self) -> u8 {
         Self::exit_code(self)
     }
+}
+
+/// What a parser says quotes what it parsed, which may be a secret: only the kind of the fault and its line are told.
+pub(crate) fn fault(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        Category::Io => "it cannot be read",
+        Category::Syntax => "it is no JSON",
+        Category::Data => "a field is missing, or has a value of another type than the schema says (kubectl explain shows it)",
+        Category::Eof => "it ends too early",
+    };
+    if error.line() == 0 { kind.to_owned() } else { format!("{kind}, line {}", error.line()) }
 }
 
 /// Of every subcommand but those that seal or recover.

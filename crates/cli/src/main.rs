@@ -70,7 +70,7 @@ impl std::fmt::Display for Chain<'_> {
         let mut text = self.0.to_string();
         let mut cause = self.0.source();
         while let Some(next) = cause {
-            let told = next.to_string();
+            let told = next.downcast_ref().map_or_else(|| next.to_string(), failure::fault);
             if !text.contains(&told) {
                 text = format!("{text}: {told}");
             }

@@ -15,8 +15,8 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("{from} is neither YAML nor JSON: {message}")]
-    Syntax { from: String, message: String },
+    #[error("{from} is neither YAML nor JSON{place}")]
+    Syntax { from: String, place: String },
     #[error("{object} in {from} is not as the schema says")]
     Object {
         object: String,
@@ -68,8 +68,8 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Object>, Error> {
     let mut objects = Vec::new();
     for path in paths {
         let (from, text) = text(path)?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-            .map_err(|error| Error::Syntax { from: from.clone(), message: first_line(&error.to_string()) })?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text).map_err(|error| Error::Syntax { from: from.clone(), place: place(&error) })?;
         for document in documents {
             flatten(document, &from, &mut objects);
         }
@@ -90,9 +90,9 @@ fn text(path: &Path) -> Result<(String, String), Error> {
     }
 }
 
-/// The rest of a parser's message quotes the file, which may hold values.
-fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().to_owned()
+/// Where a parser stopped; what it says besides quotes the file, which may hold values.
+pub(crate) fn place(error: &serde_saphyr::Error) -> String {
+    error.location().map_or_else(String::new, |at| format!(" (line {}, column {})", at.line(), at.column()))
 }
 
 /// `kubectl get -o yaml` of several objects is a List.

@@ -10,6 +10,8 @@ use kustody_providers::Error;
 use kustody_providers::key_store::{KeyStore, Record};
 use kustody_providers::local::secret;
 
+use crate::failure::fault;
+
 /// Secrets of the operator's namespace under the user's own rights: `get`, `list` and, for an import, `create`.
 pub(super) struct OperatorSecrets {
     api: Api<Secret>,
@@ -31,7 +33,8 @@ impl OperatorSecrets {
             kube::Error::Api(status) if status.is_not_found() => Error::Configuration {
                 detail: format!("namespace {} does not exist in this cluster; check --namespace and --context", self.namespace),
             },
-            // The error of a Secret's request names the request, never the body.
+            kube::Error::SerdeError(error) => Error::Unavailable { operation, detail: format!("{id}: the answer: {}", fault(error)) },
+            // Any other error of a Secret's request names the request, never the body.
             _ => Error::Unavailable { operation, detail: format!("{id}: {error}") },
         }
     }
