@@ -35,6 +35,8 @@ pub(super) enum Parameters {
 
 /// Bytes of a new salt, as RFC 9106 recommends.
 const SALT: usize = 16;
+/// Most memory of a derivation: twice today's, half the limit of the operator's containers.
+const MAX_MEMORY_KIB: u32 = 128 * 1024;
 /// One derivation at a time in a process: each takes 64 MiB, and the operator's containers have a limit.
 static TURN: Mutex<()> = Mutex::const_new(());
 
@@ -60,9 +62,11 @@ impl Parameters {
 
     /// The passphrase again, and the key of 32 bytes; takes a good part of a second, off the async threads.
     pub(super) async fn derive(&self, passphrase: SecretBytes) -> Result<(SecretBytes, SecretBytes), Error> {
-        let _turn = TURN.lock().await;
+        let turn = TURN.lock().await;
         let parameters = self.clone();
         let work = tokio::task::spawn_blocking(move || {
+            // Until the work ends, not the wait for it: a caller that gives up does not stop it, and its memory is still taken.
+            let _turn = turn;
             let key = parameters.key(&passphrase)?;
             Ok((passphrase, key))
         });
@@ -79,7 +83,7 @@ impl Parameters {
             Self::Argon2id { memory_kib, passes, lanes, salt } => {
                 let salt = decode(salt).ok_or_else(refuse)?;
                 // Bounds, so that an altered record cannot take all memory or time of the operator.
-                if *memory_kib > 256 * 1024 || *passes > 16 || *lanes > 16 {
+                if *memory_kib > MAX_MEMORY_KIB || *passes > 16 || *lanes > 16 {
                     return Err(refuse());
                 }
                 let parameters = Params::new(*memory_kib, *passes, *lanes, Some(crypto::KEY)).map_err(|_| refuse())?;
@@ -182,6 +186,7 @@ mod tests {
         let salt = [0; 16];
         for parameters in [
             argon2id(4 * 1024 * 1024, 3, 4, &salt),
+            argon2id(MAX_MEMORY_KIB + 1, 3, 4, &salt),
             argon2id(64 * 1024, 1000, 4, &salt),
             argon2id(64 * 1024, 3, 4, b"short"),
             pbkdf2(0, &salt),
@@ -190,5 +195,17 @@ mod tests {
             let error = parameters.key(&SecretBytes::new(b"passphrase".to_vec())).err().unwrap().to_string();
             assert!(error.contains("out of bounds") && !error.contains("passphrase\""), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_gives_up_lets_no_second_derivation_in() {
+        let parameters = pbkdf2(1_000_000, &[0; 16]);
+        tokio::select! {
+            biased;
+            _ = parameters.derive(SecretBytes::new(b"passphrase".to_vec())) => panic!("it takes longer than one look"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(TURN.try_lock().is_err(), "the work goes on, and so its turn");
+        drop(TURN.lock().await);
     }
 }
