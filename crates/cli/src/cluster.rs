@@ -68,7 +68,9 @@ pub(crate) enum Error {
     #[error("the cluster is not known: no usable kubeconfig; name one with --kubeconfig")]
     Infer(#[source] InferConfigError),
     /// Without its cause, which quotes the file and so perhaps a token.
-    #[error("the kubeconfig cannot be used{place}: it is no YAML, or a value in it has another type than its field; kubectl config view tells")]
+    #[error(
+        "the kubeconfig cannot be used{place}: it is no YAML, or a value in it has another type than its field; kubectl config view tells"
+    )]
     Unparsed { place: String },
     #[error("the cluster of this kubeconfig cannot be spoken to")]
     Client(#[source] Box<kube::Error>),
@@ -78,6 +80,8 @@ pub(crate) enum Error {
     Forbidden { verb: &'static str, object: String, resource: &'static str },
     #[error("the API server refuses to {verb} {object}: {message}")]
     Refused { verb: &'static str, object: String, message: String },
+    #[error("{object} was changed by others all the while; try again")]
+    Changed { object: String },
     #[error("cannot {verb} {object}")]
     Failed {
         verb: &'static str,
@@ -95,7 +99,11 @@ pub(crate) enum Error {
 
 impl From<KubeconfigError> for Error {
     fn from(source: KubeconfigError) -> Self {
-        if let KubeconfigError::Parse(error) = &source { Self::Unparsed { place: manifests::place(error) } } else { Self::Kubeconfig(source) }
+        if let KubeconfigError::Parse(error) = &source {
+            Self::Unparsed { place: manifests::place(error) }
+        } else {
+            Self::Kubeconfig(source)
+        }
     }
 }
 
@@ -154,7 +162,8 @@ impl Cluster {
         })
     }
 
-    /// Merges `patch` into one object, which must exist; answers with what it is then.
+    /// Merges `patch` into one object, which must exist; answers with what it is then. [`Error::Changed`] when the patch names
+    /// a resourceVersion and the object has another.
     pub(crate) async fn merge(&self, resource: Resource, namespace: &str, name: &str, patch: &Value) -> Result<Value, Error> {
         let failed = |source| failed("patch", resource, object(resource, Some(namespace), name), source);
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -181,6 +190,7 @@ fn failed(verb: &'static str, resource: Resource, object: String, source: kube::
         kube::Error::Api(status) if status.code == 403 && missing_right(&status.message) => {
             Error::Forbidden { verb, object, resource: resource.plural }
         }
+        kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict" => Error::Changed { object },
         kube::Error::Api(status) => Error::Refused { verb, object, message: status.message },
         source => Error::Failed { verb, object, source: Box::new(source) },
     }

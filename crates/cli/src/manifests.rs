@@ -28,6 +28,10 @@ pub(crate) enum Error {
         "{from}: no Pod, and nothing whose pods are known (Job, CronJob, Deployment, StatefulSet, DaemonSet, ReplicaSet); of any other kind, take a pod that its controller made: kubectl get pod NAME -o yaml"
     )]
     NoPod { from: String },
+    #[error(
+        "{object} in {from}: the sealed value of spec.secrets[{secret}] does not stand in the file as one piece (it is folded, escaped or an anchor's), so it could not be replaced; write it on one line"
+    )]
+    NotAsWritten { object: String, from: String, secret: String },
     #[error("{pod} says namespace {found}, and --namespace says {wanted}; leave one of them out")]
     OtherNamespace { pod: String, found: String, wanted: String },
 }

@@ -40,6 +40,8 @@ there was no answer in time (the file is as it was).";
 
 /// How often status is looked at.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How often a question is tried to be taken away.
+const WITHDRAWALS: usize = 8;
 
 /// Settings of `reseal`.
 #[derive(Debug, clap::Args)]
@@ -94,6 +96,9 @@ pub(crate) async fn run(args: &ResealArgs) -> Result<(), Failure> {
     if bound.is_empty() {
         return Err(Failure::Usage(format!("{file} holds no SecretBinding with sealed values")));
     }
+    for bound in &bound {
+        bound.must_stand_in(&text, &file)?;
+    }
     let mut resealed = 0;
     for bound in &bound {
         let answer = ask(bound, &cluster, args.timeout).await?;
@@ -135,6 +140,14 @@ fn bindings(file: &Path, cluster: &Cluster) -> Result<Vec<Bound>, Failure> {
 }
 
 impl Bound {
+    /// Refuses what could not be replaced, before anybody is asked: it must not be told as done.
+    fn must_stand_in(&self, text: &str, file: &str) -> Result<(), manifests::Error> {
+        self.sealed.iter().find(|(_, value)| !text.contains(value.as_str())).map_or(Ok(()), |(secret, _)| {
+            let object = cluster::object(SECRET_BINDINGS, Some(&self.namespace), &self.name);
+            Err(manifests::Error::NotAsWritten { object, from: file.to_owned(), secret: secret.clone() })
+        })
+    }
+
     fn differs(&self, secret: &str) -> Failure {
         Failure::Gone(format!(
             "SecretBinding {}/{}: spec.secrets[{secret}] of the file is not the one in the cluster; apply the file first, only what the cluster holds is sealed anew",
@@ -154,11 +167,12 @@ async fn ask(bound: &Bound, cluster: &Cluster, limit: Limit) -> Result<Resealed,
         return Err(bound.differs(secret));
     }
     let request = request::token()?;
-    annotate(bound, cluster, &json!(request)).await?;
+    annotate(bound, cluster, &json!({"annotations": {RESEAL_ANNOTATION: request}})).await?;
     let answer = answered(bound, cluster, &request, limit).await;
-    let taken_away = annotate(bound, cluster, &Value::Null).await;
+    let taken_away = withdraw(bound, cluster, &request).await;
     let answer = answer?;
-    taken_away.map(|()| answer)
+    taken_away?;
+    Ok(answer)
 }
 
 async fn answered(bound: &Bound, cluster: &Cluster, request: &str, limit: Limit) -> Result<Resealed, Failure> {
@@ -179,10 +193,27 @@ async fn answered(bound: &Bound, cluster: &Cluster, request: &str, limit: Limit)
     }
 }
 
-async fn annotate(bound: &Bound, cluster: &Cluster, request: &Value) -> Result<(), Failure> {
-    let patch = json!({"metadata": {"annotations": {RESEAL_ANNOTATION: request}}});
-    cluster.merge(SECRET_BINDINGS, &bound.namespace, &bound.name, &patch).await?;
-    Ok(())
+/// Takes the question away while it is ours: whoever asked since waits for the answer to theirs.
+async fn withdraw(bound: &Bound, cluster: &Cluster, request: &str) -> Result<(), cluster::Error> {
+    let mut changed = Ok(());
+    for _ in 0..WITHDRAWALS {
+        let live = cluster.get(SECRET_BINDINGS, Some(&bound.namespace), &bound.name).await?;
+        if live["metadata"]["annotations"][RESEAL_ANNOTATION] != request {
+            return Ok(());
+        }
+        let seen = &live["metadata"]["resourceVersion"];
+        changed = annotate(bound, cluster, &json!({"resourceVersion": seen, "annotations": {RESEAL_ANNOTATION: null}})).await;
+        // Somebody wrote in between, mostly the controller its status: look again.
+        if !matches!(changed, Err(cluster::Error::Changed { .. })) {
+            return changed;
+        }
+    }
+    changed
+}
+
+async fn annotate(bound: &Bound, cluster: &Cluster, metadata: &Value) -> Result<(), cluster::Error> {
+    let patch = json!({"metadata": metadata});
+    cluster.merge(SECRET_BINDINGS, &bound.namespace, &bound.name, &patch).await.map(drop)
 }
 
 fn sha256(text: &str) -> String {

@@ -33,7 +33,10 @@ fn misshapen() -> Vec<(Value, &'static str)> {
         (of("Pod", json!({"metadata": {"name": "x", "labels": CANARY}, "spec": {"containers": []}})), "Pod x"),
         (of("SecretBinding", json!({"spec": CANARY})), "SecretBinding x"),
         (of("SecretBinding", json!({"spec": {"workloads": {}, "secrets": [CANARY], "deliver": {}}})), "SecretBinding x"),
-        (of("SecretBinding", json!({"spec": {"workloads": {}, "secrets": [{"name": "hf", "sealed": CANARY}], "deliver": {}}})), "SecretBinding x"),
+        (
+            of("SecretBinding", json!({"spec": {"workloads": {}, "secrets": [{"name": "hf", "sealed": CANARY}], "deliver": {}}})),
+            "SecretBinding x",
+        ),
         (of("SecretBinding", json!({"spec": {"workloads": {"serviceAccounts": CANARY}, "secrets": [], "deliver": {}}})), "SecretBinding x"),
         (of("Namespace", json!({"metadata": {"name": "x", "labels": CANARY}})), "Namespace x"),
         (of("Node", json!({"status": CANARY})), "Node x"),
