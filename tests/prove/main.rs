@@ -8,6 +8,7 @@ mod availability;
 mod harness;
 mod kill;
 mod report;
+mod restart;
 mod rng;
 mod upgrade;
 
