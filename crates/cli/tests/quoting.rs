@@ -106,18 +106,15 @@ fn a_secret_in_the_wrong_place_of_an_object_of_the_cluster_is_never_quoted() {
     for (object, _) in misshapen() {
         let kind = object["kind"].as_str().unwrap().to_owned();
         let pod = if kind == "Pod" { object.clone() } else { json!({"metadata": {"name": "x"}, "spec": {"containers": []}}) };
-        let bindings = if kind == "SecretBinding" { list(&[object.clone()]) } else { list(&[]) };
-        let nodes = if kind == "Node" { list(&[object.clone()]) } else { list(&[]) };
+        let all = |wanted: &str| if kind == wanted { list(std::slice::from_ref(&object)) } else { list(&[]) };
         let namespace = if kind == "Namespace" { object.clone() } else { json!({"metadata": {"name": "vision"}}) };
-        let quotas = if kind == "ResourceQuota" { list(&[object.clone()]) } else { list(&[]) };
-        let ranges = if kind == "LimitRange" { list(&[object.clone()]) } else { list(&[]) };
         let server = Server::of(vec![
             ("/api/v1/namespaces/vision/pods/x", pod),
-            ("/apis/kustody.dev/v1alpha1/namespaces/vision/secretbindings", bindings),
-            ("/api/v1/nodes", nodes),
+            ("/apis/kustody.dev/v1alpha1/namespaces/vision/secretbindings", all("SecretBinding")),
+            ("/api/v1/nodes", all("Node")),
             ("/api/v1/namespaces/vision", namespace),
-            ("/api/v1/namespaces/vision/resourcequotas", quotas),
-            ("/api/v1/namespaces/vision/limitranges", ranges),
+            ("/api/v1/namespaces/vision/resourcequotas", all("ResourceQuota")),
+            ("/api/v1/namespaces/vision/limitranges", all("LimitRange")),
             ("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", list(&[])),
             ("/apis/kustody.dev/v1alpha1/namespaces/vision/encryptionkeys/k", json!({"metadata": {"name": "k"}, "spec": CANARY})),
             (

@@ -205,13 +205,13 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Makes the file wholly or not at all, and never in the place of another: it is filled under a name of its own beside it.
-fn place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn place(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let new = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let beside = path.with_added_extension(format!("{}.partial", std::process::id()));
     let mut file = new(&beside)?;
-    let filled = fill(&mut file).and_then(|()| file.sync_all());
+    let written = write(&mut file).and_then(|()| file.sync_all());
     // The empty file takes the name, which a rename alone would take from whoever has it.
-    let placed = filled.and_then(|()| new(path)).and_then(|_| {
+    let placed = written.and_then(|()| new(path)).and_then(|_| {
         let renamed = fs::rename(&beside, path);
         renamed.inspect_err(|_| drop(fs::remove_file(path)))
     });
@@ -221,7 +221,7 @@ fn place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Res
         return placed;
     }
     // The name itself must outlast a power cut.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(directory)?.sync_all()
 }
 
