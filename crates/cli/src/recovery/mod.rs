@@ -1,8 +1,7 @@
 //! `export-keys` and `import-keys`: what brings an embedded KMS back on an empty cluster.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use kustody_providers::Error as ProviderError;
@@ -11,6 +10,7 @@ use thiserror::Error;
 
 use crate::cluster::{self, Cluster, Connection};
 
+mod file;
 mod store;
 
 const EXPORT_HELP: &str = "\
@@ -145,7 +145,7 @@ pub(crate) async fn export(options: &ExportArgs) -> Result<(), Error> {
     }
     let store = connect(&options.place).await?;
     let exported = recovery::export(&store, &options.provider, &options.secrets.files(), now()).await?;
-    place(&options.output, |file| file.write_all(exported.text.as_bytes())).map_err(|source| match source.kind() {
+    file::place(&options.output, |file| file.write_all(exported.text.as_bytes())).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => Error::Exists { path: path() },
         _ => Error::Write { path: path(), source },
     })?;
@@ -204,27 +204,6 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Makes the file wholly or not at all, and never in the place of another: it is filled under a name of its own beside it.
-fn place(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let new = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let beside = path.with_added_extension(format!("{}.partial", std::process::id()));
-    let mut file = new(&beside)?;
-    let written = write(&mut file).and_then(|()| file.sync_all());
-    // The empty file takes the name, which a rename alone would take from whoever has it.
-    let placed = written.and_then(|()| new(path)).and_then(|_| {
-        let renamed = fs::rename(&beside, path);
-        renamed.inspect_err(|_| drop(fs::remove_file(path)))
-    });
-    if placed.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&beside);
-        return placed;
-    }
-    // The name itself must outlast a power cut.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(directory)?.sync_all()
-}
-
 fn count(keys: usize) -> String {
     if keys == 1 { "1 key".to_owned() } else { format!("{keys} keys") }
 }
@@ -237,28 +216,4 @@ fn tell(said: &str) -> Result<(), Error> {
 #[expect(clippy::disallowed_methods, reason = "the edge of the program: the export says when it was made")]
 fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{self, Write as _};
-
-    use super::place;
-
-    #[test]
-    fn an_export_has_its_name_only_once_it_is_whole_and_leaves_nothing_beside_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("export");
-        let names = || -> Vec<_> { std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
-        let full = place(&path, |file| {
-            file.write_all(b"half")?;
-            assert!(!path.exists());
-            Err(io::Error::other("the disk is full"))
-        });
-        assert_eq!((full.unwrap_err().to_string().as_str(), names().len()), ("the disk is full", 0));
-        place(&path, |file| file.write_all(b"whole")).unwrap();
-        assert_eq!((std::fs::read(&path).unwrap(), names().len()), (b"whole".to_vec(), 1));
-        let taken = place(&path, |file| file.write_all(b"another")).unwrap_err();
-        assert_eq!((taken.kind(), std::fs::read(&path).unwrap(), names().len()), (io::ErrorKind::AlreadyExists, b"whole".to_vec(), 1));
-    }
 }
