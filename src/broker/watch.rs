@@ -13,8 +13,9 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use kube::ResourceExt;
 use kustody_core::audit::Subject;
-use kustody_core::wire::watch::{HOLD_SECONDS, WatchRequest};
+use kustody_core::wire::watch::{HOLD_SECONDS, HeldAnswer, WatchRequest, is_revision};
 use kustody_core::wire::{Plan, RELEASE_TYPE};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -23,11 +24,11 @@ use super::authorize::Decision;
 use super::changes::Changes;
 use super::refusal::Refused;
 use super::release::{self, Answer};
-use super::reports::{Cause, Reports};
+use super::reports::{Cause, Held, Report, Reports};
 use super::routes::{bounded, correlation_id, finish, timely};
 use super::token::Identity;
 use super::turns::Turns;
-use super::{Broker, revision};
+use super::{Broker, inspect, revision};
 use crate::k8s::backoff::jittered;
 use crate::runtime::metrics::Metrics;
 
@@ -159,11 +160,28 @@ async fn look(broker: &Broker, Waiting { subject, request, .. }: &Waiting) -> Re
     let known: HashMap<_, _> = request.known.iter().map(|known| (known.binding.as_str(), known)).collect();
     let known = |binding: &str| known.get(binding).copied();
     let held = |binding: &str| known(binding).and_then(|known| known.held.as_deref());
-    let behind = now.iter().filter(|now| held(&now.binding) != Some(now.revision.as_str()));
-    broker.watch.reports.tell(&subject.pod_uid, behind.map(|now| cause(&now.binding, &decision)).max()).await;
+    let mut report = Report { cause: None, held: Vec::new() };
+    for (planned, now) in request.plan.bindings.iter().zip(&now) {
+        let held = held(&now.binding);
+        let cause = (held != Some(now.revision.as_str())).then(|| cause(&now.binding, &decision));
+        report.cause = report.cause.max(cause);
+        // Plans are written by their pods: what does not exist is not remembered.
+        let exists =
+            broker.caches.binding(&subject.namespace, &planned.name).and_then(|found| found.uid()).filter(|uid| *uid == planned.uid);
+        if let Some(uid) = exists {
+            report.held.push(Held { uid, revision: held.filter(|held| is_revision(held)).map(str::to_owned), cause });
+        }
+    }
+    broker.watch.reports.tell(&subject.pod_uid, report).await;
     let seen = |binding: &str| known(binding).and_then(|known| known.seen.as_deref());
     let news = request.plan.bindings.iter().zip(&now).filter(|(_, now)| seen(&now.binding) != Some(now.revision.as_str()));
     Ok(Plan { version: request.plan.version, bindings: news.map(|(planned, _)| planned.clone()).collect() })
+}
+
+/// Tells the controller what pods hold. Nothing is opened, so only a refusal is recorded.
+pub(super) async fn held(broker: &Broker, headers: &HeaderMap, id: &str) -> Result<HeldAnswer, Refused> {
+    inspect::controller(broker, headers, id).await?;
+    Ok(broker.watch.reports.held())
 }
 
 fn cause(binding: &str, decision: &Decision) -> Cause {

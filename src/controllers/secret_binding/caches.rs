@@ -11,6 +11,8 @@ use kustody_api::names::REFRESH_ANNOTATION;
 use kustody_api::{EncryptionKey, KeyProvider, SecretBinding};
 use kustody_core::wire::InspectAnswer;
 
+use super::held::Seen;
+
 /// How long an answer of the broker holds: one that is good throughout, and any other.
 const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_hours(6), SignedDuration::from_mins(10));
 
@@ -22,6 +24,7 @@ pub(super) struct Caches {
     pub(super) namespaces: Store<Namespace>,
     pub(super) pods: Store<Pod>,
     pub(super) answers: Mutex<HashMap<String, Known>>,
+    pub(super) held: Seen,
 }
 
 /// What the broker said, and of what.

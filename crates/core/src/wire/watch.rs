@@ -19,6 +19,9 @@ pub const HOLD_SECONDS: u64 = 50;
 /// Characters of a revision: hexadecimal digits.
 pub const REVISION_LENGTH: usize = 32;
 
+/// Revisions of one binding that are counted each for itself.
+pub const MAX_HELD: usize = 8;
+
 /// What a running pod asks for, and what it has.
 ///
 /// Agents live as long as their pods and see brokers of several releases: an unknown field is ignored here. Not in the plan.
@@ -54,6 +57,67 @@ pub struct Revision {
     pub binding: String,
     /// [`REVISION_LENGTH`] hexadecimal digits.
     pub revision: String,
+}
+
+/// `POST /v1/held`: the controller asks one replica what the pods that wait at it hold. Names and numbers, never a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldAnswer {
+    /// Each binding of which a pod says that it follows it.
+    pub bindings: Vec<HeldOf>,
+}
+
+/// What pods hold of one binding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldOf {
+    /// UID of the binding.
+    pub uid: String,
+    /// Pods that follow it.
+    pub pods: i32,
+    /// Those of them that do not hold the newest values.
+    pub behind: i32,
+    /// Those of them from which something was withdrawn.
+    pub withdrawn: i32,
+    /// How many hold which revision, at most [`MAX_HELD`] of them.
+    pub revisions: Vec<HeldRevision>,
+}
+
+/// A revision that pods hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldRevision {
+    /// The revision.
+    pub revision: String,
+    /// How many pods hold it.
+    pub pods: i32,
+    /// Whether it is the newest one for one of them.
+    pub newest: bool,
+}
+
+impl HeldOf {
+    /// Adds what another replica says of the same binding.
+    pub fn add(&mut self, other: Self) {
+        (self.pods, self.behind) = (self.pods.saturating_add(other.pods), self.behind.saturating_add(other.behind));
+        self.withdrawn = self.withdrawn.saturating_add(other.withdrawn);
+        for HeldRevision { revision, pods, newest } in other.revisions {
+            self.count(&revision, pods, newest);
+        }
+    }
+
+    /// So many more pods hold this revision.
+    pub fn count(&mut self, revision: &str, pods: i32, newest: bool) {
+        match self.revisions.iter_mut().find(|held| held.revision == revision) {
+            Some(held) => (held.pods, held.newest) = (held.pods.saturating_add(pods), held.newest || newest),
+            None => self.revisions.push(HeldRevision { revision: revision.to_owned(), pods, newest }),
+        }
+    }
+
+    /// The newest ones first, then those that most pods hold; pods say what they like, so the rest is left out.
+    pub fn bound(&mut self) {
+        self.revisions.sort_by(|a, b| (b.newest, b.pods, &a.revision).cmp(&(a.newest, a.pods, &b.revision)));
+        self.revisions.truncate(MAX_HELD);
+    }
 }
 
 /// Whether `text` is a revision as a broker writes it; it becomes a part of a directory's name.
