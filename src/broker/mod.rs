@@ -92,7 +92,7 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
     let counts = metrics::Counts::new(&process.metrics);
     let broker = Arc::new(Broker {
         authenticator: Authenticator::new(caches.clone(), Arc::new(cluster::Live(client)), Arc::clone(&process.clock), authenticate::STALE),
-        opener: open::Opener::new(connect, counts.clone()),
+        opener: open::Opener::new(connect, counts.clone(), process.unsaid.clone()),
         limits: limits::Limits::default(),
         watch: watch::Watch::new(changes, &process.metrics, process.stop.clone()),
         clock: Arc::clone(&process.clock),

@@ -321,7 +321,7 @@ impl World {
         };
         Arc::new(Broker {
             authenticator: Authenticator::new(caches.clone(), Arc::clone(&self.asked) as _, Arc::new(Fixed), self.stale),
-            opener: Opener::new(Arc::new(One { local: Arc::clone(&self.local), silent }), counts.clone()),
+            opener: Opener::new(Arc::new(One { local: Arc::clone(&self.local), silent }), counts.clone(), self.process.unsaid.clone()),
             limits: limits::Limits::default(),
             watch: Watch::new(self.changes.clone(), &self.process.metrics, self.process.stop.clone()).holding(self.hold),
             clock: Arc::new(Fixed),
