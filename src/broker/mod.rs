@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use kube::Client;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -65,6 +66,7 @@ pub enum Error {
 pub struct Broker {
     config: Arc<Config>,
     caches: Caches,
+    authority: Arc<ArcSwapOption<String>>,
     authenticator: Authenticator,
     opener: open::Opener,
     limits: limits::Limits,
@@ -98,6 +100,7 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
         clock: Arc::clone(&process.clock),
         config,
         caches,
+        authority: followed.authority,
         log,
         counts,
     });

@@ -274,7 +274,7 @@ pub struct HeldByPods {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldRevision {
-    /// Its name: a hash over names and ciphertext, the same that ends the name of the directory that `..data` points to.
+    /// Its name: a hash over names and ciphertext, with which the name of the directory begins that `..data` points to, after its two dots.
     pub revision: String,
     /// How many pods hold it.
     pub pods: i32,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -159,6 +160,7 @@ pub struct World {
     pub signer: Signer,
     pub audit: tempfile::TempDir,
     pub process: Process,
+    pub authority: Arc<ArcSwapOption<String>>,
     pub stale: Duration,
     pub changes: Changes,
     /// How long one who watches waits.
@@ -277,6 +279,7 @@ impl World {
             signer,
             audit: tempfile::tempdir().unwrap(),
             process: Process::new(Arc::new(Fixed)),
+            authority: Arc::new(ArcSwapOption::from_pointee("PEM\n".to_owned())),
             stale: STALE,
             changes: Changes::default(),
             hold: Duration::from_millis(100),
@@ -327,6 +330,7 @@ impl World {
             clock: Arc::new(Fixed),
             config: Arc::new(config),
             caches,
+            authority: Arc::clone(&self.authority),
             log,
             counts,
         })

@@ -14,6 +14,8 @@ use super::Plan;
 
 /// Content types that an agent accepts who wants revisions in its release.
 pub const WITH_REVISIONS: &str = "application/vnd.kustody.release;revisions=1";
+/// Content type of [`Authorities`].
+pub const AUTHORITIES_TYPE: &str = "application/vnd.kustody.authorities+json";
 /// The longest that a broker lets an agent wait.
 pub const HOLD_SECONDS: u64 = 50;
 /// Characters of a revision: hexadecimal digits.
@@ -33,6 +35,19 @@ pub struct WatchRequest {
     /// What the agent knows of them.
     #[serde(default)]
     pub known: Vec<Known>,
+    /// The name of the [`Authorities`] that it was told last, empty before; absent: it does not want to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
+}
+
+/// The answer to who does not know them yet: who may vouch for the broker from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Authorities {
+    /// Tells them from others: [`REVISION_LENGTH`] hexadecimal digits.
+    pub name: String,
+    /// PEM of each.
+    pub bundle: String,
 }
 
 /// What an agent knows of one binding.
