@@ -57,19 +57,20 @@ impl Watches {
             .reflect(writer)
             .map_err(move |error| tracing::warn!(%error, watch = name, "watch failed, retrying"))
             .take_until(self.stop.clone().cancelled_owned());
-        self.tasks.spawn(stream.for_each(move |event| {
-            if let Ok(event) = &event {
-                tell(event);
-            }
-            futures::future::ready(())
-        }));
-        let (token, filled) = (self.readiness.register(name), reader.clone());
+        let token = self.readiness.register(name);
         self.tasks.spawn(async move {
-            if filled.wait_until_ready().await.is_ok() {
-                drop(token);
-            } else {
-                std::mem::forget(token);
+            let mut waiting = Some(token);
+            tokio::pin!(stream);
+            while let Some(event) = stream.next().await {
+                let Ok(event) = event else { continue };
+                tell(&event);
+                // Not by waiting for the store: of several who wait for one, it wakes the last that looked.
+                if matches!(event, watcher::Event::InitDone) {
+                    drop(waiting.take());
+                }
             }
+            // Ended unfilled: never ready.
+            std::mem::forget(waiting);
         });
         reader
     }

@@ -39,6 +39,7 @@ use crate::broker::token::Keys;
 use crate::broker::watch::Watch;
 use crate::broker::{Broker, limits, metrics, routes};
 use crate::config::{AuditVolume, Config};
+use crate::k8s::confirmed::Confirmed;
 use crate::runtime::clock::Clock;
 use crate::runtime::process::Process;
 
@@ -162,6 +163,8 @@ pub struct World {
     pub process: Process,
     pub authority: Arc<ArcSwapOption<String>>,
     pub stale: Duration,
+    /// Of no watch, unless a test begins one.
+    pub confirmed: Confirmed,
     pub changes: Changes,
     /// How long one who watches waits.
     pub hold: Duration,
@@ -281,6 +284,7 @@ impl World {
             process: Process::new(Arc::new(Fixed)),
             authority: Arc::new(ArcSwapOption::from_pointee("PEM\n".to_owned())),
             stale: STALE,
+            confirmed: Confirmed::default(),
             changes: Changes::default(),
             hold: Duration::from_millis(100),
         }
@@ -304,6 +308,7 @@ impl World {
             bindings: self.bindings.reader.clone(),
             keys: self.keys.reader.clone(),
             providers: self.providers.reader.clone(),
+            confirmed: self.confirmed.clone(),
         };
         let address = "[::1]:0".parse().unwrap();
         let config = Config {
