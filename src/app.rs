@@ -15,6 +15,7 @@ use crate::config::{Config, Role};
 use crate::controllers;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::process::Process;
+use crate::runtime::unsaid::Unsaid;
 use crate::runtime::{admin, server};
 use crate::webhook;
 
@@ -55,9 +56,9 @@ pub enum Error {
     Failed(String),
 }
 
-/// Plays the roles of `config` until a signal or a failure.
-pub async fn run(config: Config) -> Result<(), Error> {
-    let process = Process::new(Arc::new(SystemClock));
+/// Plays the roles of `config` until a signal or a failure; what they open is told to `unsaid`, which the log asks.
+pub async fn run(config: Config, unsaid: Unsaid) -> Result<(), Error> {
+    let process = Process::new(Arc::new(SystemClock)).telling(unsaid);
     let kubernetes = kube::Config::infer().await.map_err(Error::Kubeconfig)?;
     let client = kube::Client::try_from(kubernetes).map_err(Error::Client)?;
     let config = Arc::new(config);

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kustody::args::{Args, Command};
+use kustody::runtime::log;
+use kustody::runtime::unsaid::Unsaid;
 use kustody::{app, check, root_key};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -16,13 +18,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    tracing_subscriber::registry().with(filter).with(tracing_subscriber::fmt::layer().json()).init();
+    let unsaid = Unsaid::default();
+    // Its own errors would be written past us, with the fields of the event.
+    let layer = tracing_subscriber::fmt::layer().json().log_internal_errors(false).with_writer(log::to(std::io::stdout, &unsaid));
+    tracing_subscriber::registry().with(filter).with(layer).init();
+    std::panic::set_hook(Box::new(log::panicked));
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::error!("a crypto provider was installed before main began");
         return ExitCode::FAILURE;
     }
     let result: Result<(), Box<dyn std::error::Error>> = match args.command {
-        Command::Run(run) => app::run(run.into_config()).await.map_err(Into::into),
+        Command::Run(run) => app::run(run.into_config(), unsaid).await.map_err(Into::into),
         Command::InstallRootKey(args) => root_key::install(&args.from, &args.to).map_err(Into::into),
         Command::Check(args) => check::run(&args).await.map_err(Into::into),
     };

@@ -21,7 +21,7 @@ use crate::runtime::clock::Clock;
 const MAX_TOKEN: usize = 16 * 1024;
 /// Signing keys are not fetched more often than this, whatever key ids tokens name.
 const REFETCH: Duration = Duration::from_secs(10);
-/// After this long without a word of the API server, its watches may be as old: what was withdrawn since is not known here.
+/// After this long without a word of the API server, to its keys or to any one watch, what was withdrawn since is not known here.
 pub const STALE: Duration = Duration::from_mins(1);
 /// How many pods are asked after at the API server at the same time.
 const LIVE: usize = 16;
@@ -95,6 +95,13 @@ impl Authenticator {
         if self.keys.load().as_ref().is_none_or(|keys| keys.1.elapsed() > self.stale) {
             let seconds = self.stale.as_secs();
             let message = format!("the broker has not reached the API server for {seconds} s and cannot know what was withdrawn since");
+            return Err(Refused::later("ClusterUnavailable", message));
+        }
+        if let Some(watch) = self.caches.confirmed.stale(Instant::now(), self.stale) {
+            let seconds = self.stale.as_secs();
+            let message = format!(
+                "the API server has not taken up the broker's watch of {watch} for {seconds} s; what was withdrawn since is not known"
+            );
             return Err(Refused::later("ClusterUnavailable", message));
         }
         Ok((identity, token))

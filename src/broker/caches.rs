@@ -5,12 +5,12 @@ use std::sync::Arc;
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodSpec, PodStatus, ServiceAccount};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use kustody_api::{EncryptionKey, KeyProvider, SecretBinding};
 
 use super::changes::{self, Changes};
 use crate::k8s::cache::Watches;
+use crate::k8s::confirmed::Confirmed;
 
 /// Watch caches; clones share them.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Caches {
     pub keys: Store<EncryptionKey>,
     /// By which providers.
     pub providers: Store<KeyProvider>,
+    /// How long ago the API server confirmed each of them.
+    pub confirmed: Confirmed,
 }
 
 impl Caches {
@@ -34,19 +36,21 @@ impl Caches {
     ///
     /// Requires: `pods, namespaces, serviceaccounts, secretbindings, encryptionkeys, keyproviders: list, watch`.
     pub fn start(client: &Client, watches: &Watches, changes: &Changes) -> Self {
-        let config = || watcher::Config::default().any_semantic();
+        let confirmed = Confirmed::default();
+        let config = Confirmed::config;
+        let noting = |name| confirmed.noting(name, client);
         Self {
-            pods: watches.start("pods of the broker", Api::all(client.clone()), config(), trim_pod),
+            pods: watches.start("pods of the broker", Api::all(noting("pods")), config(), trim_pod),
             namespaces: watches.start_telling(
                 "namespaces of the broker",
-                Api::all(client.clone()),
+                Api::all(noting("namespaces")),
                 config(),
                 |namespace: &mut Namespace| namespace.metadata.annotations = None,
                 changes.teller(changes::of_namespace),
             ),
             accounts: watches.start(
                 "service accounts of the broker",
-                Api::all(client.clone()),
+                Api::all(noting("service accounts")),
                 config(),
                 |account: &mut ServiceAccount| {
                     (account.metadata.annotations, account.metadata.labels) = (None, None);
@@ -55,25 +59,26 @@ impl Caches {
             ),
             bindings: watches.start_telling(
                 "bindings of the broker",
-                Api::all(client.clone()),
+                Api::all(noting("bindings")),
                 config(),
                 |_: &mut SecretBinding| {},
                 changes.teller(changes::of_spec),
             ),
             keys: watches.start_telling(
                 "keys of the broker",
-                Api::all(client.clone()),
+                Api::all(noting("keys")),
                 config(),
                 |_: &mut EncryptionKey| {},
                 changes.teller(changes::of_key),
             ),
             providers: watches.start_telling(
                 "providers of the broker",
-                Api::all(client.clone()),
+                Api::all(noting("providers")),
                 config(),
                 |_: &mut KeyProvider| {},
                 changes.teller(changes::of_spec),
             ),
+            confirmed,
         }
     }
 

@@ -25,6 +25,15 @@ const MAX_REQUEST: usize = 16 * 1024;
 
 /// Answers the controller, once the record of what it asked is on disk.
 pub async fn inspect(broker: &Broker, headers: &HeaderMap, body: Body, correlation_id: &str) -> Result<InspectAnswer, Refused> {
+    let subject = &controller(broker, headers, correlation_id).await?;
+    let unreadable = |rule: String| Refused::denied(StatusCode::BAD_REQUEST, "RequestUnreadable", rule);
+    let bytes = to_bytes(body, MAX_REQUEST).await.map_err(|_| unreadable("the request is too large or was cut off".to_owned()))?;
+    let request: InspectRequest = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    look(broker, &request, subject, correlation_id).await
+}
+
+/// The controller, if it is the one who asks.
+pub(super) async fn controller(broker: &Broker, headers: &HeaderMap, correlation_id: &str) -> Result<Subject, Refused> {
     let (identity, token) = broker.authenticator.token(headers).await?;
     let subject = &identity.subject;
     let config = &broker.config;
@@ -36,10 +45,7 @@ pub async fn inspect(broker: &Broker, headers: &HeaderMap, body: Body, correlati
         return Err(refused);
     }
     broker.authenticator.alive(&identity, token).await?;
-    let unreadable = |rule: String| Refused::denied(StatusCode::BAD_REQUEST, "RequestUnreadable", rule);
-    let bytes = to_bytes(body, MAX_REQUEST).await.map_err(|_| unreadable("the request is too large or was cut off".to_owned()))?;
-    let request: InspectRequest = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
-    look(broker, &request, subject, correlation_id).await
+    Ok(identity.subject)
 }
 
 async fn look(broker: &Broker, request: &InspectRequest, subject: &Subject, correlation_id: &str) -> Result<InspectAnswer, Refused> {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use kube::Client;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -65,6 +66,7 @@ pub enum Error {
 pub struct Broker {
     config: Arc<Config>,
     caches: Caches,
+    authority: Arc<ArcSwapOption<String>>,
     authenticator: Authenticator,
     opener: open::Opener,
     limits: limits::Limits,
@@ -92,12 +94,13 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
     let counts = metrics::Counts::new(&process.metrics);
     let broker = Arc::new(Broker {
         authenticator: Authenticator::new(caches.clone(), Arc::new(cluster::Live(client)), Arc::clone(&process.clock), authenticate::STALE),
-        opener: open::Opener::new(connect, counts.clone()),
+        opener: open::Opener::new(connect, counts.clone(), process.unsaid.clone()),
         limits: limits::Limits::default(),
         watch: watch::Watch::new(changes, &process.metrics, process.stop.clone()),
         clock: Arc::clone(&process.clock),
         config,
         caches,
+        authority: followed.authority,
         log,
         counts,
     });

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::metrics::Counts;
 use crate::k8s::providers::Providers;
+use crate::runtime::unsaid::Unsaid;
 
 /// How many seeds are kept.
 const SEEDS: u64 = 1024;
@@ -69,12 +70,19 @@ pub struct Opener {
     connect: Arc<dyn Connect>,
     seeds: Cache<Authority, Arc<SecretBytes>>,
     counts: Counts,
+    unsaid: Unsaid,
 }
 
 impl Opener {
-    /// Without any seed.
-    pub fn new(connect: Arc<dyn Connect>, counts: Counts) -> Self {
-        Self { connect, seeds: Cache::builder().max_capacity(SEEDS).time_to_live(KEPT).build(), counts }
+    /// Without any seed; what is opened is told to `unsaid`.
+    pub fn new(connect: Arc<dyn Connect>, counts: Counts, unsaid: Unsaid) -> Self {
+        Self { connect, seeds: Cache::builder().max_capacity(SEEDS).time_to_live(KEPT).build(), counts, unsaid }
+    }
+
+    /// From now on the log does not say this.
+    #[expect(clippy::disallowed_methods, reason = "a fingerprint is made of the value, so that no log line says it")]
+    pub fn hide(&self, value: &SecretBytes) {
+        self.unsaid.add(value.expose());
     }
 
     /// Overwrites the seeds whose time is over.
@@ -102,7 +110,9 @@ impl Opener {
             self.counts.provider_calls.inc();
             let context = wrap_context(&namespace, &key.name_any(), header.version, &header.public_key_sha256);
             let provider = self.connect.connect(object).await?;
-            provider.unwrap(&key_id, &header.wrapped_seed, &context).await.map(Arc::new)
+            let seed = provider.unwrap(&key_id, &header.wrapped_seed, &context).await?;
+            self.hide(&seed);
+            Ok(Arc::new(seed))
         };
         self.seeds.try_get_with(authority, unwrap).await
     }
@@ -143,7 +153,11 @@ impl Opener {
             sealing::open(&seed, &sealed, &Place { namespace: &namespace, binding: &name, secret: &secret })
         });
         match opened.await {
-            Ok(result) => result.map_err(|error| Failure::Never(format!("{field}: {error}"))),
+            Ok(Ok(value)) => {
+                self.hide(&value);
+                Ok(value)
+            }
+            Ok(Err(error)) => Err(Failure::Never(format!("{field}: {error}"))),
             Err(_) => Err(Failure::Later(format!("{field}: the broker is stopping"))),
         }
     }

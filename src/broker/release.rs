@@ -214,6 +214,7 @@ async fn give(broker: &Broker, allowed: &Allowed, release: &mut Release, pod: Po
     for property in properties {
         match property::extract(&value, property.as_deref()) {
             Ok(value) => {
+                broker.opener.hide(&value);
                 let (binding, secret, property) = (name.clone(), secret.clone(), property.clone());
                 release.values.push(ReleasedValue { binding, secret, property, value });
                 given = true;

@@ -25,12 +25,13 @@ const TIMEOUT: Duration = Duration::from_secs(12);
 /// Wait between attempts to fetch the signing keys for the first time.
 const FETCH_AGAIN: Duration = Duration::from_secs(1);
 
-/// `/v1/release`, `/v1/watch`, `/v1/inspect` and `/healthz`.
+/// `/v1/release`, `/v1/watch`, `/v1/inspect`, `/v1/held` and `/healthz`.
 pub fn router(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/v1/release", post(serve_release))
         .route("/v1/watch", post(watch::serve))
         .route("/v1/inspect", post(serve_inspect))
+        .route("/v1/held", post(serve_held))
         .route("/healthz", get(|| async { "ok" }))
         .with_state(broker)
 }
@@ -79,6 +80,13 @@ async fn serve_inspect(State(broker): State<Arc<Broker>>, request: Request) -> R
     finish(&broker, "inspect", &id, answer, |answer| (Json(answer).into_response(), "inspected")).await
 }
 
+async fn serve_held(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let id = correlation_id();
+    let answer = bounded(&broker, watch::held(&broker, &parts.headers, &id));
+    finish(&broker, "held", &id, answer, |answer| (Json(answer).into_response(), "told")).await
+}
+
 /// Refuses what is too much, too slow, or too early.
 pub(super) async fn bounded<T>(broker: &Broker, answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
     let _place = broker.limits.enter()?;
@@ -111,8 +119,8 @@ pub(super) async fn finish<T>(
     let (mut response, outcome) = match answer {
         Ok(answer) => {
             let (response, outcome) = respond(answer);
-            if outcome == "unchanged" {
-                // Once a minute for every pod that waits.
+            if outcome == "unchanged" || outcome == "told" {
+                // Once a minute for every pod that waits, and twice for the controller.
                 tracing::debug!(route, correlation_id, outcome, "answered");
             } else {
                 tracing::info!(route, correlation_id, outcome, seconds, "answered");

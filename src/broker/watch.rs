@@ -8,14 +8,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use kube::ResourceExt;
 use kustody_core::audit::Subject;
-use kustody_core::wire::watch::{HOLD_SECONDS, WatchRequest};
+use kustody_core::hex::hex;
+use kustody_core::wire::watch::{AUTHORITIES_TYPE, Authorities, HOLD_SECONDS, HeldAnswer, REVISION_LENGTH, WatchRequest, is_revision};
 use kustody_core::wire::{Plan, RELEASE_TYPE};
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -23,11 +27,11 @@ use super::authorize::Decision;
 use super::changes::Changes;
 use super::refusal::Refused;
 use super::release::{self, Answer};
-use super::reports::{Cause, Reports};
+use super::reports::{Cause, Held, Report, Reports};
 use super::routes::{bounded, correlation_id, finish, timely};
 use super::token::Identity;
 use super::turns::Turns;
-use super::{Broker, revision};
+use super::{Broker, inspect, revision};
 use crate::k8s::backoff::jittered;
 use crate::runtime::metrics::Metrics;
 
@@ -91,25 +95,47 @@ pub(super) async fn serve(State(broker): State<Arc<Broker>>, request: Request) -
     let (parts, body) = request.into_parts();
     let id = correlation_id();
     let waited = match bounded(&broker, enter(&broker, &parts.headers, body, &id)).await {
-        Ok(waiting) => wait(&broker, &waiting).await.map(|changed| changed.map(|plan| (waiting, plan))),
+        Ok(waiting) => match untold(&broker, &waiting.request) {
+            Some(authorities) => Ok(News::Authorities(authorities)),
+            None => wait(&broker, &waiting).await.map(|changed| changed.map_or(News::None, |plan| News::Values(waiting, plan))),
+        },
         Err(refused) => Err(refused),
     };
     let answer = async {
-        match waited {
-            Ok(None) => Ok(None),
-            Ok(Some((waiting, plan))) => give(&broker, &parts.headers, &waiting, &plan, &id).await.map(Some),
-            Err(refused) => Err(refused),
+        match waited? {
+            News::None => Ok((StatusCode::NO_CONTENT.into_response(), "unchanged")),
+            News::Authorities(authorities) => Ok((typed(AUTHORITIES_TYPE, Json(authorities)), "authorities")),
+            News::Values(waiting, plan) => {
+                let Answer { body, outcome } = give(&broker, &parts.headers, &waiting, &plan, &id).await?;
+                Ok((typed(RELEASE_TYPE, Body::from(body)), outcome))
+            }
         }
     };
-    finish(&broker, "watch", &id, answer, |answer: Option<Answer>| match answer {
-        None => (StatusCode::NO_CONTENT.into_response(), "unchanged"),
-        Some(answer) => {
-            let mut response = Body::from(answer.body).into_response();
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(RELEASE_TYPE));
-            (response, answer.outcome)
-        }
-    })
-    .await
+    finish(&broker, "watch", &id, answer, |answer| answer).await
+}
+
+/// What one who waited is told.
+enum News {
+    None,
+    /// Nothing is opened for them, and everybody may know them: no record.
+    Authorities(Authorities),
+    /// To be released, by this part of the plan.
+    Values(Waiting, Plan),
+}
+
+fn typed(content_type: &'static str, body: impl IntoResponse) -> Response {
+    let mut response = body.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The authorities in force, to an agent that wants to know them and does not. One that waits meanwhile comes again within a
+/// minute, before another authority signs.
+fn untold(broker: &Broker, request: &WatchRequest) -> Option<Authorities> {
+    let known = request.authorities.as_ref()?;
+    let bundle = broker.authority.load_full()?;
+    let name = hex(&Sha256::digest(bundle.as_bytes())[..REVISION_LENGTH / 2]);
+    (*known != name).then(|| Authorities { name, bundle: bundle.to_string() })
 }
 
 /// The first look: who is asking, and for what. A refusal is recorded as that of a release is; that there is no room is none.
@@ -159,11 +185,28 @@ async fn look(broker: &Broker, Waiting { subject, request, .. }: &Waiting) -> Re
     let known: HashMap<_, _> = request.known.iter().map(|known| (known.binding.as_str(), known)).collect();
     let known = |binding: &str| known.get(binding).copied();
     let held = |binding: &str| known(binding).and_then(|known| known.held.as_deref());
-    let behind = now.iter().filter(|now| held(&now.binding) != Some(now.revision.as_str()));
-    broker.watch.reports.tell(&subject.pod_uid, behind.map(|now| cause(&now.binding, &decision)).max()).await;
+    let mut report = Report { cause: None, held: Vec::new() };
+    for (planned, now) in request.plan.bindings.iter().zip(&now) {
+        let held = held(&now.binding);
+        let cause = (held != Some(now.revision.as_str())).then(|| cause(&now.binding, &decision));
+        report.cause = report.cause.max(cause);
+        // Plans are written by their pods: what does not exist is not remembered.
+        let exists =
+            broker.caches.binding(&subject.namespace, &planned.name).and_then(|found| found.uid()).filter(|uid| *uid == planned.uid);
+        if let Some(uid) = exists {
+            report.held.push(Held { uid, revision: held.filter(|held| is_revision(held)).map(str::to_owned), cause });
+        }
+    }
+    broker.watch.reports.tell(&subject.pod_uid, report).await;
     let seen = |binding: &str| known(binding).and_then(|known| known.seen.as_deref());
     let news = request.plan.bindings.iter().zip(&now).filter(|(_, now)| seen(&now.binding) != Some(now.revision.as_str()));
     Ok(Plan { version: request.plan.version, bindings: news.map(|(planned, _)| planned.clone()).collect() })
+}
+
+/// Tells the controller what pods hold. Nothing is opened, so only a refusal is recorded.
+pub(super) async fn held(broker: &Broker, headers: &HeaderMap, id: &str) -> Result<HeldAnswer, Refused> {
+    inspect::controller(broker, headers, id).await?;
+    Ok(broker.watch.reports.held())
 }
 
 fn cause(binding: &str, decision: &Decision) -> Cause {

@@ -2,8 +2,9 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use kube::Api;
 use kube::runtime::reflector::Store;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
@@ -12,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::runtime::readiness::Readiness;
+
+/// How often one who waits for a cache looks.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What every role needs to start its watches.
 #[derive(Clone)]
@@ -57,20 +61,61 @@ impl Watches {
             .reflect(writer)
             .map_err(move |error| tracing::warn!(%error, watch = name, "watch failed, retrying"))
             .take_until(self.stop.clone().cancelled_owned());
-        self.tasks.spawn(stream.for_each(move |event| {
-            if let Ok(event) = &event {
-                tell(event);
-            }
-            futures::future::ready(())
-        }));
-        let (token, filled) = (self.readiness.register(name), reader.clone());
+        let token = self.readiness.register(name);
         self.tasks.spawn(async move {
-            if filled.wait_until_ready().await.is_ok() {
-                drop(token);
-            } else {
-                std::mem::forget(token);
+            let mut waiting = Some(token);
+            tokio::pin!(stream);
+            while let Some(event) = stream.next().await {
+                let Ok(event) = event else { continue };
+                tell(&event);
+                // Not by waiting for the store: of several who wait for one, it wakes the last that looked.
+                if matches!(event, watcher::Event::InitDone) {
+                    drop(waiting.take());
+                }
             }
+            // Ended unfilled: never ready.
+            std::mem::forget(waiting);
         });
         reader
+    }
+}
+
+/// Waits until `store` was filled once; `false` when it never will be. Any number may wait.
+///
+/// Of several who wait for a store by its own means, it wakes the one that looked last.
+pub async fn filled<K>(store: &Store<K>) -> bool
+where
+    K: kube::Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    loop {
+        if let Some(ready) = store.wait_until_ready().now_or_never() {
+            return ready.is_ok();
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Namespace;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everybody_who_waits_for_a_cache_learns_that_it_is_filled() {
+        let (store, mut writer) = reflector::store::<Namespace>();
+        let tasks = TaskTracker::new();
+        let waiting = [store.clone(), store].map(|store| tasks.spawn(async move { filled(&store).await }));
+        tokio::task::yield_now().await;
+        assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        for waiting in waiting {
+            assert!(waiting.await.unwrap());
+        }
+        drop(writer);
+        let (gone, _) = reflector::store::<Namespace>();
+        assert!(!filled(&gone).await);
     }
 }

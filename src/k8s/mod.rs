@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod cache;
 pub mod certificate;
+pub mod confirmed;
 pub mod events;
 #[cfg(feature = "local")]
 pub mod key_store;

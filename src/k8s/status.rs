@@ -50,6 +50,7 @@ const STATUS_FIELDS: &[&str] = &[
     "variables",
     "matchingPods",
     "resealed",
+    "held",
 ];
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::expiry::Expiries;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
 use super::server::Ending;
+use super::unsaid::Unsaid;
 
 /// Handed to each role when it starts.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Process {
     pub draining: CancellationToken,
     /// Ends everything in the background.
     pub stop: CancellationToken,
+    /// What no log line may say.
+    pub unsaid: Unsaid,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     failure: Arc<OnceLock<String>>,
@@ -42,9 +45,16 @@ impl Process {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
+            unsaid: Unsaid::default(),
             clock,
             failure: Arc::default(),
         }
+    }
+
+    /// The same, which tells to `unsaid` what must not be logged.
+    #[must_use]
+    pub fn telling(self, unsaid: Unsaid) -> Self {
+        Self { unsaid, ..self }
     }
 
     /// Ends the process, after its drain, with a failure: for what cannot go on, such as a lost lease.

@@ -72,6 +72,28 @@ fn a_value_that_is_sealed_again_reaches_the_file_of_a_running_pod_and_not_its_va
 }
 
 #[test]
+fn a_binding_s_status_says_how_many_pods_hold_its_newest_values() {
+    let home = Home::new("liveheld");
+    home.key();
+    bind(&home, &canary());
+    for name in ["one", "two"] {
+        apply(&objects::pod(&home.name, name, RUN)).good();
+        running(&home, name);
+    }
+    let held = |what: &str, before: &Value| {
+        within(std::time::Duration::from_mins(2), what, || {
+            let held = home.get("secretbinding", "trainer")["status"]["held"].clone();
+            let newest = held["revisions"][0].clone();
+            let all = held["pods"] == 2 && held["behind"] == 0 && newest["pods"] == 2 && newest["newest"] == true;
+            if all && newest["revision"] != *before { Ok(newest["revision"].clone()) } else { Err(held.to_string()) }
+        })
+    };
+    let first = held("both pods to be counted", &Value::Null);
+    bind(&home, &canary());
+    held("both pods to be counted with the new value", &first);
+}
+
+#[test]
 fn a_running_pod_never_sees_files_of_two_states_side_by_side() {
     let home = Home::new("atomic");
     home.key();

@@ -155,6 +155,10 @@ impl Listener for Machine {
         say(&json!({"level": "info", "message": "the broker answers"}));
         self.said.clear();
     }
+
+    fn trusting(&mut self, authorities: usize) {
+        say(&json!({"level": "info", "message": "the broker named its authorities anew", "authorities": authorities}));
+    }
 }
 
 impl Host for Machine {

@@ -60,7 +60,8 @@ fn broker(url: &str) -> Result<SocketAddr, Failure> {
     address.ok_or_else(|| bad(wire::env::BROKER, "is not https://IP:PORT"))
 }
 
-fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
+/// Those that a bundle of PEM names.
+pub(crate) fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let unreadable = || bad(wire::env::CA, "holds no PEM certificates that can be read");
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|_| unreadable())?;
     // An authority that cannot be used is refused here: later it would look like a broker with a wrong certificate.

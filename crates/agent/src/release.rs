@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kustody_core::wire::watch::WITH_REVISIONS;
+use kustody_core::wire::watch::{AUTHORITIES_TYPE, Authorities, WITH_REVISIONS};
 use kustody_core::wire::{BROKER_NAME, MAX_RELEASE, RELEASE_TYPE, Refusal, Release};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
+use rustls::pki_types::CertificateDer;
 use ureq::http::{Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -30,7 +31,7 @@ const MAX_SMALL: u64 = 16 * 1024;
 ///
 /// Each call makes a new connection, so that a retry may reach another replica.
 pub(crate) fn fetch(options: &Options, limit: Duration) -> Result<Release, Failure> {
-    let response = post(&agent(options, limit, 0), options, "/v1/release", options.plan.as_bytes())?;
+    let response = post(&agent(options, &options.authorities, limit, 0), options, "/v1/release", options.plan.as_bytes())?;
     if response.status() == 200 { release(options, response) } else { Err(refusal(options, response)) }
 }
 
@@ -55,9 +56,10 @@ fn token(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(token)
 }
 
-/// A client whose calls take at most `limit`, and which keeps so many connections for the next call.
-pub(crate) fn agent(options: &Options, limit: Duration, kept: usize) -> Agent {
-    let authorities = options.authorities.iter().map(|der| Certificate::from_der(der).to_owned());
+/// A client that takes for the broker whom these vouch for, whose calls take at most `limit`, and which keeps so many connections
+/// for the next call.
+pub(crate) fn agent(options: &Options, authorities: &[CertificateDer<'_>], limit: Duration, kept: usize) -> Agent {
+    let authorities = authorities.iter().map(|der| Certificate::from_der(der).to_owned());
     let tls = TlsConfig::builder().root_certs(RootCerts::from(authorities)).unversioned_rustls_crypto_provider(Arc::new(cryptography()));
     let config = Agent::config_builder()
         .tls_config(tls.build())
@@ -110,6 +112,20 @@ pub(crate) fn release(options: &Options, mut response: Response<Body>) -> Result
     let reader = response.body_mut().with_config().reader();
     reader.take(MAX_RELEASE as u64 + 1).read_to_end(&mut bytes).map_err(|cause| unreachable(options, &ureq::Error::from(cause)))?;
     Release::decode(&bytes).map_err(|error| unusable(&error.to_string()))
+}
+
+/// Whether an answer of status 200 says who may vouch for the broker from now on.
+pub(crate) fn names_authorities(response: &Response<Body>) -> bool {
+    response.body().mime_type() == Some(AUTHORITIES_TYPE)
+}
+
+/// Whom it names.
+pub(crate) fn authorities(options: &Options, mut response: Response<Body>) -> Result<Authorities, Failure> {
+    let mut text = Vec::new();
+    let reader = response.body_mut().with_config().reader();
+    reader.take(MAX_SMALL).read_to_end(&mut text).map_err(|cause| unreachable(options, &ureq::Error::from(cause)))?;
+    let unreadable = |_| Failure::Answer { broker: options.broker.to_string(), rule: "its authorities cannot be read".to_owned() };
+    serde_json::from_slice(&text).map_err(unreadable)
 }
 
 /// Why an answer of another status is none.

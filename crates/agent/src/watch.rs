@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use kustody_core::wire::watch::{HOLD_SECONDS, Known, WatchRequest};
+use kustody_core::wire::watch::{Authorities, HOLD_SECONDS, Known, WatchRequest, is_revision};
 use kustody_core::wire::{Release, Withdrawn};
+use rustls::pki_types::CertificateDer;
 use ureq::Agent;
 
 use crate::failure::Failure;
-use crate::options::Options;
+use crate::options::{self, Options};
 use crate::retry::{Host, patience};
 use crate::{deliver, plan, release};
 
@@ -20,6 +21,8 @@ pub trait Listener: Host {
     fn changed(&mut self, change: &Change<'_>);
     /// The broker answers after it did not.
     fn answering(&mut self);
+    /// So many may vouch for the broker now, and they are others than before.
+    fn trusting(&mut self, authorities: usize);
 }
 
 /// What happened to one binding's files.
@@ -33,12 +36,22 @@ pub struct Change<'a> {
     pub withdrawn: &'a [Withdrawn],
 }
 
+/// What the broker says.
+enum Answer {
+    /// Nothing changed within its patience.
+    Nothing,
+    Release(Release),
+    Authorities(Authorities),
+}
+
 /// A pod's bindings, and what it holds of them.
 ///
 /// Guarantees: the files of a binding change all at once; no environment file is ever written; nothing that fails ends it.
 pub struct Watch<'a> {
     options: &'a Options,
     request: WatchRequest,
+    /// Who may vouch for the broker: as admission said, until the broker itself says otherwise.
+    authorities: Vec<CertificateDer<'static>>,
     /// The connection that is used again.
     agent: Option<Agent>,
     failures: u32,
@@ -55,7 +68,8 @@ impl<'a> Watch<'a> {
             Known { binding: binding.name.clone(), seen: held.clone(), held }
         });
         let known = known.collect();
-        Ok(Self { options, request: WatchRequest { plan, known }, agent: None, failures: 0 })
+        let request = WatchRequest { plan, known, authorities: Some(String::new()) };
+        Ok(Self { options, request, authorities: options.authorities.clone(), agent: None, failures: 0 })
     }
 
     /// How many bindings are followed.
@@ -65,7 +79,11 @@ impl<'a> Watch<'a> {
 
     /// Asks once, and does what the answer says; after a failure waits, longer each time.
     pub fn turn(&mut self, host: &mut impl Listener) {
-        let outcome = self.ask().and_then(|answer| answer.map_or(Ok(()), |release| self.apply(release, host)));
+        let outcome = self.ask().and_then(|answer| match answer {
+            Answer::Nothing => Ok(()),
+            Answer::Release(release) => self.apply(release, host),
+            Answer::Authorities(authorities) => self.trust(authorities, host),
+        });
         match outcome {
             Ok(()) if self.failures > 0 => {
                 self.failures = 0;
@@ -84,16 +102,34 @@ impl<'a> Watch<'a> {
     }
 
     /// What changed, or nothing within the broker's patience.
-    fn ask(&mut self) -> Result<Option<Release>, Failure> {
+    fn ask(&mut self) -> Result<Answer, Failure> {
         let options = self.options;
-        let agent = self.agent.get_or_insert_with(|| release::agent(options, LIMIT, 1));
+        let agent = self.agent.get_or_insert_with(|| release::agent(options, &self.authorities, LIMIT, 1));
         let body = serde_json::to_vec(&self.request).map_err(|_| unusable(options, "the watch cannot be written"))?;
         let response = release::post(agent, options, "/v1/watch", &body)?;
         match response.status().as_u16() {
-            204 => Ok(None),
-            200 => release::release(options, response).map(Some),
+            204 => Ok(Answer::Nothing),
+            200 if release::names_authorities(&response) => release::authorities(options, response).map(Answer::Authorities),
+            200 => release::release(options, response).map(Answer::Release),
             _ => Err(release::refusal(options, response)),
         }
+    }
+
+    /// Takes those that a broker names for whom the ones before vouched.
+    fn trust(&mut self, Authorities { name, bundle }: Authorities, host: &mut impl Listener) -> Result<(), Failure> {
+        // Whoever names the same ones again would be asked without end.
+        if !is_revision(&name) || self.request.authorities.as_ref() == Some(&name) {
+            return Err(unusable(self.options, "it names no authorities that the pod does not know"));
+        }
+        let authorities = options::authorities(&bundle).map_err(|_| unusable(self.options, "its authorities cannot be used"))?;
+        self.request.authorities = Some(name);
+        if authorities != self.authorities {
+            host.trusting(authorities.len());
+            self.authorities = authorities;
+            // The next connection is by the new ones.
+            self.agent = None;
+        }
+        Ok(())
     }
 
     fn apply(&mut self, mut release: Release, host: &mut impl Listener) -> Result<(), Failure> {

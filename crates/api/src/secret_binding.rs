@@ -249,6 +249,37 @@ pub struct SecretBindingStatus {
     /// Values sealed anew for the keys' newest sealing keys, as `kubectl kustody reseal` asked; gone once it has read them. Ciphertext, like `spec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resealed: Option<Resealed>,
+    /// What running pods hold, as their `kustody-watch` told the broker within the last minutes; for pods that were created with `update.mode: Live`. Looked at every half minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldByPods>,
+}
+
+/// How many pods hold what.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldByPods {
+    /// Pods that follow the binding. One that went to another broker replica counts at both for up to two minutes.
+    pub pods: i32,
+    /// Those of them that do not hold the newest values: not given yet, not written, or withdrawn.
+    pub behind: i32,
+    /// Those of them from which something was withdrawn; they keep what they had.
+    pub withdrawn: i32,
+    /// At most eight: the newest, then those that most pods hold.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["revision".into()]))]
+    #[schemars(length(max = 8))]
+    pub revisions: Vec<HeldRevision>,
+}
+
+/// One state of the binding's values.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldRevision {
+    /// Its name: a hash over names and ciphertext, with which the name of the directory begins that `..data` points to, after its two dots.
+    pub revision: String,
+    /// How many pods hold it.
+    pub pods: i32,
+    /// Whether it is the newest.
+    pub newest: bool,
 }
 
 /// Values that were sealed anew.

@@ -106,3 +106,18 @@ async fn a_broker_that_the_api_server_has_not_confirmed_releases_nothing() {
     let refusal = answered.refusal();
     assert_eq!((answered.status, refusal.reason.as_str(), refusal.retry), (StatusCode::SERVICE_UNAVAILABLE, "ClusterUnavailable", true));
 }
+
+#[tokio::test]
+async fn one_watch_that_the_api_server_does_not_take_up_any_more_stops_release_though_its_keys_are_confirmed() {
+    let world = World::new().await;
+    let router = world.router();
+    assert_eq!(ask(&router, "/v1/release", &world.token(), &plan()).await.status, StatusCode::OK);
+    let nobody = tower::service_fn(|_: axum::http::Request<kube::client::Body>| async {
+        Err::<axum::http::Response<kube::client::Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+    });
+    let _client = world.confirmed.noting("bindings", &kube::Client::new(nobody, "default"));
+    let answered = ask(&router, "/v1/release", &world.token(), &plan()).await;
+    let refusal = answered.refusal();
+    assert_eq!((answered.status, refusal.reason.as_str(), refusal.retry), (StatusCode::SERVICE_UNAVAILABLE, "ClusterUnavailable", true));
+    assert!(refusal.message.contains("watch of bindings for 60 s"), "{}", refusal.message);
+}

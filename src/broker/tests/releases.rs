@@ -38,6 +38,17 @@ async fn a_pod_gets_what_its_plan_names_and_a_record_says_so() {
 }
 
 #[tokio::test]
+async fn what_was_opened_is_in_no_line_of_the_log_that_is_written_after_it() {
+    let world = World::new().await;
+    let unsaid = &world.process.unsaid;
+    let text = "p: canary-p, t: canary-t, all: {\\\"user\\\": \\\"u\\\", \\\"password\\\": \\\"canary-p\\\"}";
+    assert_eq!(&*unsaid.hide(text.as_bytes()), text.as_bytes());
+    ask(&world.router(), "/v1/release", &world.token(), &plan()).await.release();
+    let hidden = String::from_utf8(unsaid.hide(text.as_bytes()).into_owned()).unwrap();
+    assert_eq!(hidden, "p: [redacted], t: [redacted], all: [redacted]");
+}
+
+#[tokio::test]
 async fn fifty_releases_at_once_cost_one_call_to_the_provider() {
     let world = World::new().await;
     let router = world.router();

@@ -9,7 +9,7 @@ use axum::http::{Request, StatusCode};
 use futures::future::join;
 use kustody_core::audit::Event;
 use kustody_core::wire::Release;
-use kustody_core::wire::watch::{Revision, WITH_REVISIONS, is_revision};
+use kustody_core::wire::watch::{Authorities, HeldAnswer, HeldOf, Revision, WITH_REVISIONS, is_revision};
 use kustody_providers::{Provider as _, Wanted};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -166,6 +166,66 @@ async fn pods_behind_are_counted_by_cause() {
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
+}
+
+#[tokio::test]
+async fn what_pods_hold_is_told_by_revision_and_to_the_controller_alone() {
+    let mut world = World::new().await;
+    let names = ["pod-2", "pod-3", "pod-4"];
+    for name in names {
+        world.pods.put(object(pod("vision", name, "trainer")));
+    }
+    let router = world.router();
+    let told = first(&router, &world).await.revisions;
+    let token = |name: &str| world.signer.sign(&claims("vision", "trainer", name));
+    let old = [Revision { binding: "train".to_owned(), revision: "0".repeat(32) }];
+    ask(&router, "/v1/watch", &token("pod-1"), &knowing(&told, &told)).await;
+    ask(&router, "/v1/watch", &token("pod-2"), &knowing(&told, &told)).await;
+    ask(&router, "/v1/watch", &token("pod-3"), &knowing(&told, &old)).await;
+    // Of a binding that is not there, and of one of another UID, nothing is remembered.
+    let mut other = knowing(&told, &told);
+    other["plan"]["bindings"][0]["uid"] = json!("x".repeat(1000));
+    other["known"][0]["revision"] = json!("not a revision");
+    ask(&router, "/v1/watch", &token("pod-4"), &other).await;
+    let records = world.records().len();
+    let controller = world.signer.sign(&claims("kustody-system", "kustody-controller", "controller-1"));
+    let answered = ask(&router, "/v1/held", &controller, &json!({})).await;
+    let held: HeldAnswer = serde_json::from_slice(&answered.body).unwrap();
+    let mut expected = HeldOf { uid: "train-uid".to_owned(), pods: 3, behind: 1, ..HeldOf::default() };
+    expected.count(&told[0].revision, 2, true);
+    expected.count(&old[0].revision, 1, false);
+    assert_eq!(held.bindings, [expected]);
+    assert_eq!(world.records().len(), records, "nothing was opened");
+    let refused = ask(&router, "/v1/held", &world.token(), &json!({})).await;
+    assert_eq!((refused.status, refused.refusal().reason.as_str()), (StatusCode::FORBIDDEN, "NotTheController"));
+    assert_eq!(world.records().last().unwrap().event, Event::Refusal);
+}
+
+#[tokio::test]
+async fn an_agent_is_told_the_authorities_that_it_does_not_know_and_one_that_does_not_ask_for_them_is_not() {
+    let world = World::new().await;
+    let router = world.router();
+    let told = first(&router, &world).await.revisions;
+    let records = world.records().len();
+    let with = |known: &str| {
+        let mut body = knowing(&told, &told);
+        body["authorities"] = json!(known);
+        body
+    };
+    let authorities = async |known: &str| -> Authorities {
+        let answered = watch(&router, &world, &with(known)).await;
+        assert_eq!(answered.status, StatusCode::OK);
+        serde_json::from_slice(&answered.body).unwrap()
+    };
+    let one = authorities("").await;
+    assert!(one.bundle == "PEM\n" && is_revision(&one.name));
+    assert_eq!(watch(&router, &world, &with(&one.name)).await.status, StatusCode::NO_CONTENT);
+    world.authority.store(Some(std::sync::Arc::new("PEM\nNEXT\n".to_owned())));
+    let two = authorities(&one.name).await;
+    assert_eq!(two.bundle, "PEM\nNEXT\n");
+    assert_eq!(watch(&router, &world, &with(&two.name)).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(watch(&router, &world, &knowing(&told, &told)).await.status, StatusCode::NO_CONTENT, "an agent of an earlier release");
+    assert_eq!(world.records().len(), records, "nothing was opened");
 }
 
 #[tokio::test]

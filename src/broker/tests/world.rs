@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -38,6 +39,7 @@ use crate::broker::token::Keys;
 use crate::broker::watch::Watch;
 use crate::broker::{Broker, limits, metrics, routes};
 use crate::config::{AuditVolume, Config};
+use crate::k8s::confirmed::Confirmed;
 use crate::runtime::clock::Clock;
 use crate::runtime::process::Process;
 
@@ -159,7 +161,10 @@ pub struct World {
     pub signer: Signer,
     pub audit: tempfile::TempDir,
     pub process: Process,
+    pub authority: Arc<ArcSwapOption<String>>,
     pub stale: Duration,
+    /// Of no watch, unless a test begins one.
+    pub confirmed: Confirmed,
     pub changes: Changes,
     /// How long one who watches waits.
     pub hold: Duration,
@@ -277,7 +282,9 @@ impl World {
             signer,
             audit: tempfile::tempdir().unwrap(),
             process: Process::new(Arc::new(Fixed)),
+            authority: Arc::new(ArcSwapOption::from_pointee("PEM\n".to_owned())),
             stale: STALE,
+            confirmed: Confirmed::default(),
             changes: Changes::default(),
             hold: Duration::from_millis(100),
         }
@@ -301,6 +308,7 @@ impl World {
             bindings: self.bindings.reader.clone(),
             keys: self.keys.reader.clone(),
             providers: self.providers.reader.clone(),
+            confirmed: self.confirmed.clone(),
         };
         let address = "[::1]:0".parse().unwrap();
         let config = Config {
@@ -321,12 +329,13 @@ impl World {
         };
         Arc::new(Broker {
             authenticator: Authenticator::new(caches.clone(), Arc::clone(&self.asked) as _, Arc::new(Fixed), self.stale),
-            opener: Opener::new(Arc::new(One { local: Arc::clone(&self.local), silent }), counts.clone()),
+            opener: Opener::new(Arc::new(One { local: Arc::clone(&self.local), silent }), counts.clone(), self.process.unsaid.clone()),
             limits: limits::Limits::default(),
             watch: Watch::new(self.changes.clone(), &self.process.metrics, self.process.stop.clone()).holding(self.hold),
             clock: Arc::new(Fixed),
             config: Arc::new(config),
             caches,
+            authority: Arc::clone(&self.authority),
             log,
             counts,
         })

@@ -14,6 +14,7 @@ use kustody_api::{EncryptionKey, EncryptionKeyStatus, KeyProvider, Reason, Secre
 use kustody_providers::{Claim, Error as ProviderError};
 
 use super::context::{Context, Next, drive};
+use crate::k8s::cache::filled;
 use crate::k8s::events::Events;
 use crate::k8s::status;
 
@@ -147,7 +148,7 @@ async fn facts(
     }
     let provider = Api::<KeyProvider>::all(context.client.clone()).get_opt(&key.spec.provider_ref.name).await?;
     // Before it was filled once, values that are there would not be counted; it is only gone when the process ends.
-    if sealed.wait_until_ready().await.is_err() {
+    if !filled(sealed).await {
         return Ok(None);
     }
     // Decided upon, so read live.

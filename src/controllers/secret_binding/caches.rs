@@ -11,6 +11,9 @@ use kustody_api::names::REFRESH_ANNOTATION;
 use kustody_api::{EncryptionKey, KeyProvider, SecretBinding};
 use kustody_core::wire::InspectAnswer;
 
+use super::held::Seen;
+use crate::k8s::cache::filled;
+
 /// How long an answer of the broker holds: one that is good throughout, and any other.
 const AGAIN: (SignedDuration, SignedDuration) = (SignedDuration::from_hours(6), SignedDuration::from_mins(10));
 
@@ -22,6 +25,7 @@ pub(super) struct Caches {
     pub(super) namespaces: Store<Namespace>,
     pub(super) pods: Store<Pod>,
     pub(super) answers: Mutex<HashMap<String, Known>>,
+    pub(super) held: Seen,
 }
 
 /// What the broker said, and of what.
@@ -56,10 +60,7 @@ pub(super) fn fingerprint(binding: &SecretBinding, key: &dyn Fn(&str) -> Option<
 impl Caches {
     /// Waits until every cache was filled once: before that, what is not there yet would look missing.
     pub(super) async fn filled(&self) -> bool {
-        self.keys.wait_until_ready().await.is_ok()
-            && self.providers.wait_until_ready().await.is_ok()
-            && self.namespaces.wait_until_ready().await.is_ok()
-            && self.pods.wait_until_ready().await.is_ok()
+        filled(&self.keys).await && filled(&self.providers).await && filled(&self.namespaces).await && filled(&self.pods).await
     }
 
     pub(super) fn known(&self, binding: &SecretBinding) -> Option<Known> {

@@ -1,12 +1,15 @@
-//! Asks the broker whether a binding would open: booleans and reasons come back, never a value.
+//! Asks the broker whether a binding would open, and what pods hold: booleans, reasons and numbers come back, never a value.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::uri::InvalidUri;
 use axum::http::{HeaderValue, Request, StatusCode, Uri};
+use kustody_core::wire::watch::HeldAnswer;
 use kustody_core::wire::{BROKER_NAME, InspectAnswer, InspectRequest, Refusal};
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -61,10 +64,36 @@ pub enum Error {
 /// Asks once.
 pub async fn ask(config: &Config, authority: Option<&str>, question: &InspectRequest) -> Result<InspectAnswer, Error> {
     let address = config.broker_url.clone().unwrap_or_else(|| format!("https://{}.{}.svc:443", config.broker_service(), config.namespace));
+    // A question is names and a number: its serialisation cannot fail, and the broker refuses an empty one.
+    post(config, authority, address, "/v1/inspect", serde_json::to_vec(question).unwrap_or_default()).await
+}
+
+/// Asks every replica what the pods that wait at it hold; an answer is of all of them.
+pub async fn held(config: &Config, authority: Option<&str>) -> Result<Vec<HeldAnswer>, Error> {
+    let address = config.broker_url.clone().unwrap_or_else(|| {
+        // Its name has the address of each replica that is ready.
+        format!("https://{}-pods.{}.svc:{}", config.broker_service(), config.namespace, config.broker_address.port())
+    });
+    let uri: Uri = address.parse()?;
+    let named = (uri.host().unwrap_or_default().trim_matches(['[', ']']), uri.port_u16().unwrap_or(443));
+    let found =
+        tokio::time::timeout(TIMEOUT, tokio::net::lookup_host(named)).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let found: BTreeSet<_> = found.map_err(|error| Error::Unreachable { address: address.clone(), detail: error.to_string() })?.collect();
+    let asked = found.iter().map(|replica| post(config, authority, format!("https://{replica}"), "/v1/held", Vec::new()));
+    futures::future::try_join_all(asked).await
+}
+
+async fn post<T: DeserializeOwned>(
+    config: &Config,
+    authority: Option<&str>,
+    address: String,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<T, Error> {
     let unreachable = |detail: String| Error::Unreachable { address: address.clone(), detail };
     let uri: Uri = address.parse()?;
     let authority = authority.ok_or(Error::NoAuthority)?;
-    let request = request(question, token(config).await?)?;
+    let request = request(path, body, token(config).await?)?;
     let sending = https::send(authority, uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443), BROKER_NAME, request);
     let (status, body) = match tokio::time::timeout(TIMEOUT, sending).await {
         Ok(Ok(answer)) => answer,
@@ -81,10 +110,8 @@ pub async fn ask(config: &Config, authority: Option<&str>, question: &InspectReq
     }
 }
 
-fn request(question: &InspectRequest, token: HeaderValue) -> Result<Request<Body>, axum::http::Error> {
-    // A question is names and a number: its serialisation cannot fail, and the broker refuses an empty one.
-    let body = serde_json::to_vec(question).unwrap_or_default();
-    Request::post("/v1/inspect")
+fn request(path: &str, body: Vec<u8>, token: HeaderValue) -> Result<Request<Body>, axum::http::Error> {
+    Request::post(path)
         .header(HOST, BROKER_NAME)
         .header(CONTENT_TYPE, "application/json")
         .header(AUTHORIZATION, token)

@@ -19,6 +19,7 @@ use crate::k8s::events::Events;
 use crate::k8s::status;
 
 mod caches;
+mod held;
 pub mod inspect;
 pub mod pods;
 mod reseal;
@@ -77,6 +78,7 @@ pub async fn run(context: Arc<Context>) {
     };
     let (of_key, of_namespace) = (by_namespace(&bindings), by_namespace(&bindings));
     let (of_provider, of_pod, all) = (bindings.clone(), bindings.clone(), bindings.clone());
+    let (other, otherwise) = futures::channel::mpsc::unbounded();
     // Over the same caches, so that each pod is in memory once.
     let seen = uninjected::Caches { pods: pods.clone(), namespaces: namespaces.clone(), bindings: bindings.clone() };
     let controller = Controller::for_stream(objects, bindings)
@@ -88,13 +90,17 @@ pub async fn run(context: Arc<Context>) {
                 binding.namespace() == pod.namespace()
                     && binding.spec.workloads.service_accounts.iter().any(|name| name == pods::account(&pod))
             })
-        });
-    let caches = Arc::new(Caches { bindings: all, keys, providers, namespaces, pods, answers: std::sync::Mutex::default() });
+        })
+        .reconcile_on(otherwise);
+    let (answers, held) = (std::sync::Mutex::default(), held::Seen::default());
+    let caches = Arc::new(Caches { bindings: all, keys, providers, namespaces, pods, answers, held });
+    let following = Arc::clone(&caches);
     let reconciling = drive("SecretBinding", controller, Arc::clone(&context), move |binding, context| {
         let caches = Arc::clone(&caches);
         async move { reconcile(&binding, &caches, &context).await }
     });
-    futures::future::join(reconciling, uninjected::run(&context, &seen)).await;
+    let following = held::follow(&context, &following, other);
+    futures::future::join3(reconciling, uninjected::run(&context, &seen), following).await;
 }
 
 fn references(bindings: &Store<SecretBinding>, wanted: impl Fn(&SecretBinding) -> bool) -> Vec<ObjectRef<SecretBinding>> {
@@ -135,6 +141,7 @@ async fn reconcile(binding: &SecretBinding, caches: &Caches, context: &Context) 
     let ready = conditions::is_true(&status.conditions, ConditionType::Ready, binding.metadata.generation);
     let lacking = uninjected::find::lacking(binding, ready, &found, home.labels(), &context.config.namespace);
     conditions::set(&mut status.conditions, &uninjected::find::pods_without_secrets(&lacking), binding.metadata.generation, &context.now());
+    status.held = caches.held.of(binding, status.held);
     status.observed_generation = binding.metadata.generation;
     if binding.status.as_ref() != Some(&status) {
         let api = Api::<SecretBinding>::namespaced(context.client.clone(), &namespace);

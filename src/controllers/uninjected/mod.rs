@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use crate::config::PodsWithoutSecrets;
+use crate::k8s::cache::filled;
 use crate::k8s::events::Events;
 
 mod evict;
@@ -73,12 +74,8 @@ struct Judged {
 /// Requires: `events.k8s.io/events: create, patch`; to evict, `jobs: get` and what [`evict`] requires.
 pub async fn run(context: &Context, caches: &Caches) {
     let stop = &context.process.stop;
-    let filled = async {
-        caches.pods.wait_until_ready().await.is_ok()
-            && caches.namespaces.wait_until_ready().await.is_ok()
-            && caches.bindings.wait_until_ready().await.is_ok()
-    };
-    if stop.run_until_cancelled(filled).await != Some(true) {
+    let all = async { filled(&caches.pods).await && filled(&caches.namespaces).await && filled(&caches.bindings).await };
+    if stop.run_until_cancelled(all).await != Some(true) {
         return;
     }
     let counts = Counts::new(&context.process.metrics);

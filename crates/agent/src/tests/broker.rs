@@ -59,24 +59,31 @@ impl Broker {
     }
 
     pub(super) fn start_as(name: &str, authority: &Authority, replies: Vec<Vec<u8>>) -> Self {
-        Self::serve(name, authority, replies, false)
+        Self::serve(&[authority.server(name)], replies, false)
     }
 
     /// The same, but a connection is kept for the next reply unless it says otherwise.
     pub(super) fn start_keeping(authority: &Authority, replies: Vec<Vec<u8>>) -> Self {
-        Self::serve(BROKER_NAME, authority, replies, true)
+        Self::start_rolling(&[authority], replies)
     }
 
-    fn serve(name: &str, authority: &Authority, replies: Vec<Vec<u8>>, keeping: bool) -> Self {
+    /// The same, and each connection's certificate is of the next authority, then of the last one for ever.
+    pub(super) fn start_rolling(authorities: &[&Authority], replies: Vec<Vec<u8>>) -> Self {
+        let configs: Vec<_> = authorities.iter().map(|authority| authority.server(BROKER_NAME)).collect();
+        Self::serve(&configs, replies, true)
+    }
+
+    fn serve(configs: &[Arc<ServerConfig>], replies: Vec<Vec<u8>>, keeping: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let config = authority.server(name);
+        let configs = configs.to_vec();
         let (sender, requests) = channel();
         thread::spawn(move || {
             let mut replies = replies.into_iter().peekable();
             let mut last = Vec::new();
             for (number, stream) in listener.incoming().enumerate() {
-                let Ok(connection) = ServerConnection::new(Arc::clone(&config)) else { return };
+                let config = &configs[number.min(configs.len() - 1)];
+                let Ok(connection) = ServerConnection::new(Arc::clone(config)) else { return };
                 let mut stream = BufReader::new(StreamOwned::new(connection, stream.unwrap()));
                 // A client that does not trust this broker goes away in the middle.
                 while let Ok(Some(request)) = receive(&mut stream, number) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kustody_core::wire::Release;
-use kustody_core::wire::watch::{Known, Revision, WatchRequest};
+use kustody_core::wire::watch::{AUTHORITIES_TYPE, Authorities, Known, Revision, WatchRequest};
 use tempfile::TempDir;
 
 use super::broker::{Authority, Broker, give, http, refuse, values, withdrawn};
@@ -27,6 +27,7 @@ struct Heard {
     still: Still,
     changes: Vec<(String, usize, String)>,
     answered: usize,
+    trusted: Vec<usize>,
 }
 
 impl Host for Heard {
@@ -55,6 +56,10 @@ impl Listener for Heard {
 
     fn answering(&mut self) {
         self.answered += 1;
+    }
+
+    fn trusting(&mut self, authorities: usize) {
+        self.trusted.push(authorities);
     }
 }
 
@@ -239,4 +244,46 @@ fn a_revision_is_never_a_path() {
     Watch::new(&pod.options).unwrap().turn(&mut host);
     assert!(host.still.waited_for[0].contains("does not know") && Path::new(&pod.at("files/db/user")).exists());
     assert_eq!(pod.read("files/db/user"), "one");
+}
+
+fn told(name: char, bundle: &str) -> Vec<u8> {
+    let authorities = Authorities { name: revision(name), bundle: bundle.to_owned() };
+    kept(&http("200 OK", AUTHORITIES_TYPE, &serde_json::to_vec(&authorities).unwrap()))
+}
+
+#[test]
+fn a_watch_trusts_whom_the_broker_names_and_goes_on_after_two_rolls_without_a_restart() {
+    let (first, second, third) = (Authority::new(), Authority::new(), Authority::new());
+    let both = |one: &Authority, other: &Authority| format!("{}{}", one.pem, other.pem);
+    let replies =
+        vec![told('a', &first.pem), told('b', &both(&first, &second)), told('c', &both(&second, &third)), told('d', &third.pem), nothing()];
+    let directory = pod();
+    let broker = Broker::start_rolling(&[&first, &second, &third], replies);
+    let options = Options { plan: LIVE.to_owned(), ..super::options(directory.path(), &first, &broker) };
+    let (mut watch, mut host) = (Watch::new(&options).unwrap(), Heard::default());
+    (0..5).for_each(|_| watch.turn(&mut host));
+    drop(watch);
+    assert!(host.still.waited_for.is_empty(), "{:?}", host.still.waited_for);
+    assert_eq!(host.trusted, [2, 2, 1]);
+    let asked = broker.asked();
+    assert_eq!(asked.iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 0, 1, 2, 3]);
+    let last: WatchRequest = serde_json::from_str(&asked[4].body).unwrap();
+    assert_eq!(last.authorities, Some(revision('d')));
+    // By what it was given at its start it could not ask any more.
+    let mut host = Heard::default();
+    Watch::new(&options).unwrap().turn(&mut host);
+    assert!(host.still.waited_for[0].contains("certificate") && broker.asked().is_empty(), "{:?}", host.still.waited_for);
+}
+
+#[test]
+fn authorities_that_cannot_be_used_leave_those_in_force() {
+    let nameless = |text: &str| kept(&http("200 OK", AUTHORITIES_TYPE, text.as_bytes()));
+    let pod = Pod::running(vec![told('a', "nonsense"), nameless(r#"{"name": "x", "bundle": ""}"#), nameless("{"), nothing()]);
+    let (mut watch, mut host) = (Watch::new(&pod.options).unwrap(), Heard::default());
+    (0..4).for_each(|_| watch.turn(&mut host));
+    for (cause, part) in host.still.waited_for.iter().zip(["cannot be used", "does not know", "cannot be read"]) {
+        assert!(cause.contains(part), "{cause}");
+    }
+    assert!(host.trusted.is_empty() && host.answered == 1);
+    assert!(pod.asked().into_iter().all(|(_, request)| request.authorities == Some(String::new())));
 }

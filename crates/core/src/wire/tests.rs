@@ -67,6 +67,7 @@ fn a_watch_with_a_field_of_a_later_version_is_understood_and_its_plan_is_not_wid
     let read = serde_json::from_str::<WatchRequest>;
     let watch =
         read(r#"{"plan": {"version": 1, "bindings": []}, "known": [{"binding": "b", "held": "r", "later": 1}], "later": 1}"#).unwrap();
+    assert_eq!(watch.authorities, None);
     assert_eq!(watch.known, [Known { binding: "b".into(), seen: None, held: Some("r".into()) }]);
     assert!(read(r#"{"plan": {"version": 1, "bindings": [], "later": 1}}"#).is_err());
 }

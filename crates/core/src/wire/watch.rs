@@ -14,10 +14,15 @@ use super::Plan;
 
 /// Content types that an agent accepts who wants revisions in its release.
 pub const WITH_REVISIONS: &str = "application/vnd.kustody.release;revisions=1";
+/// Content type of [`Authorities`].
+pub const AUTHORITIES_TYPE: &str = "application/vnd.kustody.authorities+json";
 /// The longest that a broker lets an agent wait.
 pub const HOLD_SECONDS: u64 = 50;
 /// Characters of a revision: hexadecimal digits.
 pub const REVISION_LENGTH: usize = 32;
+
+/// Revisions of one binding that are counted each for itself.
+pub const MAX_HELD: usize = 8;
 
 /// What a running pod asks for, and what it has.
 ///
@@ -30,6 +35,19 @@ pub struct WatchRequest {
     /// What the agent knows of them.
     #[serde(default)]
     pub known: Vec<Known>,
+    /// The name of the [`Authorities`] that it was told last, empty before; absent: it does not want to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
+}
+
+/// The answer to who does not know them yet: who may vouch for the broker from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Authorities {
+    /// Tells them from others: [`REVISION_LENGTH`] hexadecimal digits.
+    pub name: String,
+    /// PEM of each.
+    pub bundle: String,
 }
 
 /// What an agent knows of one binding.
@@ -54,6 +72,67 @@ pub struct Revision {
     pub binding: String,
     /// [`REVISION_LENGTH`] hexadecimal digits.
     pub revision: String,
+}
+
+/// `POST /v1/held`: the controller asks one replica what the pods that wait at it hold. Names and numbers, never a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldAnswer {
+    /// Each binding of which a pod says that it follows it.
+    pub bindings: Vec<HeldOf>,
+}
+
+/// What pods hold of one binding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldOf {
+    /// UID of the binding.
+    pub uid: String,
+    /// Pods that follow it.
+    pub pods: i32,
+    /// Those of them that do not hold the newest values.
+    pub behind: i32,
+    /// Those of them from which something was withdrawn.
+    pub withdrawn: i32,
+    /// How many hold which revision, at most [`MAX_HELD`] of them.
+    pub revisions: Vec<HeldRevision>,
+}
+
+/// A revision that pods hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldRevision {
+    /// The revision.
+    pub revision: String,
+    /// How many pods hold it.
+    pub pods: i32,
+    /// Whether it is the newest one for one of them.
+    pub newest: bool,
+}
+
+impl HeldOf {
+    /// Adds what another replica says of the same binding.
+    pub fn add(&mut self, other: Self) {
+        (self.pods, self.behind) = (self.pods.saturating_add(other.pods), self.behind.saturating_add(other.behind));
+        self.withdrawn = self.withdrawn.saturating_add(other.withdrawn);
+        for HeldRevision { revision, pods, newest } in other.revisions {
+            self.count(&revision, pods, newest);
+        }
+    }
+
+    /// So many more pods hold this revision.
+    pub fn count(&mut self, revision: &str, pods: i32, newest: bool) {
+        match self.revisions.iter_mut().find(|held| held.revision == revision) {
+            Some(held) => (held.pods, held.newest) = (held.pods.saturating_add(pods), held.newest || newest),
+            None => self.revisions.push(HeldRevision { revision: revision.to_owned(), pods, newest }),
+        }
+    }
+
+    /// The newest ones first, then those that most pods hold; pods say what they like, so the rest is left out.
+    pub fn bound(&mut self) {
+        self.revisions.sort_by(|a, b| (b.newest, b.pods, &a.revision).cmp(&(a.newest, a.pods, &b.revision)));
+        self.revisions.truncate(MAX_HELD);
+    }
 }
 
 /// Whether `text` is a revision as a broker writes it; it becomes a part of a directory's name.
