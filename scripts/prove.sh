@@ -2,12 +2,13 @@
 # The long proofs, each on a cluster of its own.   usage: [ROUNDS=n] [SEED=n] scripts/prove.sh [NAME...]
 #   kill          everything is killed at any moment of everything that has steps
 #   availability  nothing fails while parts are rolled, upgraded, killed or drained, under a stream of pod creations
+#   restart       a full restart with every pod down
 #   upgrade       from the release before, down by one, up, away and back
 # Each prints a line for each check, ends with `N passed, N failed`, and writes target/prove/NAME.json. `kill`, interrupted,
 # goes on where it was when it is given the same seed.
 export CLUSTER=${CLUSTER:-prove}
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
-PROOFS=(kill availability upgrade)
+PROOFS=(kill availability restart upgrade)
 # The last commit of the release before.
 BEFORE=e81c987
 trap 'KEEP_LOGS=$KUSTODY_CACHE/log/$CLUSTER tests/cluster/down.sh' EXIT
@@ -29,7 +30,7 @@ before() {
 }
 prepare() { # NAME: the cluster that the proof needs
   case $1 in
-    kill) quietly cluster "$images"; quietly chart --set controller.replicas=2 --set webhook.replicas=2 ;;
+    kill | restart) quietly cluster "$images"; quietly chart --set controller.replicas=2 --set webhook.replicas=2 ;;
     availability) export CLUSTER_NODES=2; quietly cluster "$images"; quietly chart --set controller.replicas=2 --set webhook.replicas=2 ;;
     upgrade)
       local clone; clone=$(before)

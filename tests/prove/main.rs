@@ -20,6 +20,7 @@ fn main() -> std::process::ExitCode {
     let report = match setting("KUSTODY_PROVE").as_str() {
         "availability" => availability::prove(rounds, seed),
         "upgrade" => upgrade::prove(rounds, seed),
+        "restart" => restart::prove(),
         "kill" => kill::prove(rounds, seed),
         other => panic!("there is no proof {other}"),
     };

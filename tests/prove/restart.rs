@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::canary::{canary, digest};
 use crate::harness::home::Home;
 use crate::harness::{SYSTEM, apply, get, kubectl, objects, run, setting, within};
+use crate::report::Report;
 
 /// From nothing to everything, on a busy machine.
 const LIMIT: Duration = Duration::from_mins(8);
@@ -28,7 +29,16 @@ const STRIKE: &str = r#"
     done
     kill -STOP "${victims[@]}"; kill -KILL "${victims[@]}""#;
 
-pub fn a_full_restart_of_the_cluster_with_every_pod_down_recovers_without_a_hand() {
+pub fn prove() -> Report {
+    let mut report = Report::new("restart", json!({}));
+    report.check(
+        "a full restart of the cluster with every pod down recovers without a hand",
+        a_full_restart_of_the_cluster_with_every_pod_down_recovers_without_a_hand,
+    );
+    report
+}
+
+fn a_full_restart_of_the_cluster_with_every_pod_down_recovers_without_a_hand() {
     let home = Home::new("prove-restart");
     let id = home.key()["status"]["keyId"].clone();
     let value = canary();
