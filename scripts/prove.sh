@@ -49,7 +49,8 @@ proof() { # NAME
   export KUSTODY_PROVE=$1 KUSTODY_PROVE_ROUNDS=${ROUNDS:-$rounds} KUSTODY_PROVE_SEED=${SEED:-1}
   export KUSTODY_E2E_DIR=$CLUSTER_DIR KUSTODY_BIN=$images/bin CARGO_NET_OFFLINE=true
   export KUSTODY_ON_NODE=$PWD/tests/cluster/on-node.sh KUSTODY_KILL=$PWD/tests/cluster/kill.sh
-  in_cluster cargo test --quiet --locked -p kustody --features kustody/e2e --test prove
+  # As `make test` builds it: nothing is compiled twice.
+  in_cluster cargo test --quiet --locked --workspace --features kustody/e2e --test prove
 }
 
 for name in "$@"; do

@@ -8,6 +8,7 @@ work=$(mktemp -d)
 finish() {
   status=$?
   [ -z "${keeper:-}" ] || kill "$keeper" 2>/dev/null || :
+  [ -z "${prover:-}" ] || { kill "$prover" 2>/dev/null; CLUSTER=$CLUSTER-prove tests/cluster/down.sh; } || :
   if [ $status != 0 ] || [ $FAILED != 0 ]; then
     status=1
     for log in "$CLUSTER_DIR"/log/{up,kube-apiserver,kubelet1}.log; do [ ! -e "$log" ] || tail -n 15 -v "$log"; done
@@ -56,6 +57,23 @@ demonstrated() {
   [ $((SECONDS - from)) -lt 120 ] || { echo "a second demo takes more than two minutes"; return 1; }
   rm "$shown"
 }
+# The long proofs in their short form, on a cluster of their own.
+proofs() {
+  shortly 12 kill; shortly 1 restart; shortly 200 availability; shortly 200 upgrade
+  touch "$work/proofs.over"
+}
+shortly() { # ROUNDS NAME
+  local from=$SECONDS
+  CLUSTER=$CLUSTER-prove KUSTODY_IMAGES=$images ROUNDS=$1 scripts/prove.sh "$2" || echo "0 passed, 1 failed"
+  echo "proof $2 took $((SECONDS - from)) s"
+}
+proved() {
+  while [ ! -e "$work/proofs.over" ]; do kill -0 "$prover"; sleep 1; done
+  cat "$work/proofs"
+  # Each proof has a sum.
+  [ "$(grep -cE '^proof .* took' "$work/proofs")" = 4 ]
+  awk '/^[0-9]+ passed, [0-9]+ failed$/ {p += $1; f += $3} END {print p " passed, " f " failed"; exit f > 0}' "$work/proofs"
+}
 built_images() { scripts/images.sh > "$work/images"; }
 
 step "programs" programs
@@ -74,9 +92,13 @@ step "cluster" tests/cluster/up.sh "$images"/*.tar
 tests "a second cluster beside it" tests/cluster/selftest.sh
 step "install" install
 keep_logs & keeper=$!
+# Beside the end-to-end tests, which wait more than they work.
+proofs > "$work/proofs" 2>&1 & prover=$!
 tests "end-to-end tests" end_to_end 'not test(/^last::/)'
 tests "calls against rights" end_to_end 'test(/^last::/)'
 tests "leak scan" tests/e2e/scan.sh
 kill "$keeper"; keeper=
 tests/cluster/down.sh
+tests "proofs, in short" proved
+prover=
 tests "demo" demonstrated
