@@ -30,9 +30,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.update) || !has(self.update.mode) || self.update.mode != 'Live' || (has(self.deliver.files) && self.deliver.files.size() > 0)")
         .message("spec.update.mode: Live replaces files, and spec.deliver names none: variables change only when a container starts; deliver a file, or use OnRestart"),
     validation = Rule::new("!has(self.deliver.files) || self.deliver.files.all(f, self.secrets.exists(s, s.name == f.secret))")
-        .message("spec.deliver.files[].secret must be the name of an entry of spec.secrets"),
+        .message("spec.deliver.files[].secret must be the name of an entry of spec.secrets; correct the name or add the entry"),
     validation = Rule::new("!has(self.deliver.env) || self.deliver.env.all(e, self.secrets.exists(s, s.name == e.secret))")
-        .message("spec.deliver.env[].secret must be the name of an entry of spec.secrets"),
+        .message("spec.deliver.env[].secret must be the name of an entry of spec.secrets; correct the name or add the entry"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SecretBindingSpec {
@@ -139,7 +139,7 @@ pub struct KubernetesSecret {
     validation = Rule::new("!has(self.exec)")
         .message("spec.deliver.exec: the exec wrapper is not available in this release; use files, or env on nodes of Kubernetes 1.35 or newer"),
     validation = Rule::new("!has(self.files) || self.files.all(f, !self.files.exists(g, g.path.startsWith(f.path + '/')))")
-        .message("spec.deliver.files[].path: one path is a directory of another"),
+        .message("spec.deliver.files[].path: one path is a directory of another; rename one of them"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Deliver {
@@ -168,7 +168,7 @@ pub struct Deliver {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("!self.path.startsWith('/') && !self.path.split('/').exists(p, p == '' || p == '.' || p == '..' || p.startsWith('..'))")
-        .message("spec.deliver.files[].path: a relative path whose segments are not empty and do not begin with two dots"),
+        .message("spec.deliver.files[].path: a path is relative and stays below the binding's directory: no segment is empty, a dot or begins with two dots; correct the path"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct File {

@@ -18,7 +18,7 @@ pub enum Error {
         property: String,
     },
     /// The object has no such member.
-    #[error("property {property:?}: the secret's value has no such member at its top level")]
+    #[error("property {property:?}: the secret's value has no such member at its top level; correct the property, or seal a value that has it")]
     Absent {
         /// What was asked for.
         property: String,
@@ -62,11 +62,13 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named_and_the_value_is_not() {
         let error = of(r#"{"a": "canary"}"#, Some("b")).unwrap_err();
-        assert_eq!(error, Error::Absent { property: "b".into() });
+        let rule = "the secret's value has no such member at its top level; correct the property, or seal a value that has it";
+        assert_eq!(error.to_string(), format!("property \"b\": {rule}"));
         for text in ["canary", "[1]", "\"canary\"", ""] {
             let error = of(text, Some("b")).unwrap_err();
             assert_eq!(error, Error::NotAnObject { property: "b".into() });
-            assert!(!error.to_string().contains("canary"));
+            let said = "property \"b\": the secret's value is not a JSON object; remove the property to deliver the whole value";
+            assert_eq!(error.to_string(), said);
         }
     }
 }

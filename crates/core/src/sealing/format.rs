@@ -15,6 +15,8 @@ const SEALED: u8 = b'S';
 const SUITE: [u8; 6] = [0x64, 0x7a, 0x00, 0x01, 0x00, 0x02];
 /// Bytes that X-Wing encapsulates a shared secret in.
 const ENCAPSULATED: usize = 1120;
+/// Somebody copied a part of a line.
+const TRUNCATED: &str = "it is truncated; copy the whole line again";
 const MAX_ID: usize = 2048;
 const MAX_WRAPPED: usize = 8192;
 
@@ -126,7 +128,7 @@ impl SealedValue {
         let encapsulated = reader.take(ENCAPSULATED)?.to_vec();
         let ciphertext = reader.rest.to_vec();
         if ciphertext.len() < 16 {
-            return Err(reader.refuse("it is truncated"));
+            return Err(reader.refuse(TRUNCATED));
         }
         Ok(Self { header, encapsulated, ciphertext })
     }
@@ -150,7 +152,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, part: &[u8]) {
 }
 
 fn decode(line: &str, what: &'static str) -> Result<Vec<u8>, Error> {
-    URL_SAFE_NO_PAD.decode(line.trim_end()).map_err(|_| Error::Format { what, rule: "it is not one line of base64url without padding" })
+    URL_SAFE_NO_PAD.decode(line.trim_end()).map_err(|_| Error::Format { what, rule: "it is not one line of base64url without padding; copy the whole line again" })
 }
 
 struct Reader<'a> {
@@ -164,13 +166,13 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let (part, rest) = self.rest.split_at_checked(length).ok_or_else(|| self.refuse("it is truncated"))?;
+        let (part, rest) = self.rest.split_at_checked(length).ok_or_else(|| self.refuse(TRUNCATED))?;
         self.rest = rest;
         Ok(part)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        self.take(N)?.try_into().map_err(|_| self.refuse("it is truncated"))
+        self.take(N)?.try_into().map_err(|_| self.refuse(TRUNCATED))
     }
 
     fn part(&mut self, most: usize) -> Result<&'a [u8], Error> {

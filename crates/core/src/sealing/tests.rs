@@ -68,6 +68,8 @@ fn a_value_opens_at_its_own_place_alone() {
     ] {
         assert_eq!(open(&seed, &sealed, &place).err(), Some(Error::DoesNotOpen), "{place:?}");
     }
+    let said = Error::DoesNotOpen.to_string();
+    assert!(said.contains("for another namespace, binding or secret name") && said.ends_with("seal it again for this place"), "{said}");
 }
 
 #[test]
@@ -105,6 +107,25 @@ fn sealed_text_says_what_it_is_not() {
     assert!(SealedValue::parse(&document.to_string()).unwrap_err().to_string().contains("not a sealed value"));
     assert!(KeyDocument::parse(&sealed.to_string()).unwrap_err().to_string().contains("not a key document"));
     assert!(SealedValue::parse("AgEB…").unwrap_err().to_string().contains("base64url"));
+}
+
+#[test]
+fn a_line_of_which_a_part_is_missing_says_what_to_do_wherever_it_ends() {
+    let (seed, _) = generate().unwrap();
+    let document = document(&seed);
+    let (sealed, document) = (seal(&document, &PLACE, &secret(b"canary")).unwrap().to_string(), document.to_string());
+    for end in 1..sealed.len() {
+        let read = SealedValue::parse(&sealed[..end]);
+        let said = read.and_then(|sealed| open(&seed, &sealed, &PLACE)).err().unwrap().to_string();
+        // Of a part that is long enough nobody can tell that it is one: it was altered.
+        let altered = said.contains("or was altered; seal it again for this place");
+        let cut = said.starts_with("the sealed value cannot be read: ") && said.ends_with("copy the whole line again");
+        assert!(cut || altered && sealed.len() - end < 10, "{end}: {said}");
+    }
+    for end in 1..document.len() {
+        let said = KeyDocument::parse(&document[..end]).unwrap_err().to_string();
+        assert!(said.starts_with("the key document cannot be read: ") && said.ends_with("copy the whole line again"), "{end}: {said}");
+    }
 }
 
 /// How the committed vectors were made; those of version 1 never change.
