@@ -68,7 +68,7 @@ impl Intake {
         let more = bytes.div_ceil(KIB).saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
         let more = Arc::clone(&self.room).acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX));
         let Ok(Ok(more)) = tokio::time::timeout(self.waits, more).await else {
-            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "as many requests are held as there is room for".to_owned()));
+            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "as many requests are held as there is room for; try again".to_owned()));
         };
         match held {
             Some(held) => held.merge(more),
@@ -93,6 +93,7 @@ mod tests {
 
     use axum::body::{Body, Bytes};
     use axum::http::StatusCode;
+    use axum::response::Response;
     use futures::{StreamExt as _, stream};
 
     use super::{Intake, LEAST};
@@ -101,13 +102,19 @@ mod tests {
         Intake { waits: Duration::from_millis(50), ..Intake::new(all, most) }
     }
 
+    async fn said(refused: Response) -> String {
+        String::from_utf8(axum::body::to_bytes(refused.into_body(), 1000).await.unwrap().to_vec()).unwrap()
+    }
+
     #[tokio::test]
     async fn what_finds_no_room_within_its_wait_is_refused_and_room_comes_back() {
         let intake = intake(4 * LEAST, 2 * LEAST);
         let small = || Body::from("{}");
         let large = || Body::from(vec![b' '; 2 * LEAST]);
         let held = [intake.take(large()).await.ok().unwrap(), intake.take(small()).await.ok().unwrap()];
-        assert_eq!(intake.take(large()).await.err().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        let refused = intake.take(large()).await.err().unwrap();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(said(refused).await, "as many requests are held as there is room for; try again");
         let last = intake.take(small()).await.ok().unwrap();
         assert_eq!(last.bytes, "{}");
         assert_eq!(intake.take(small()).await.err().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -156,8 +163,7 @@ mod tests {
         let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))]);
         let refused = intake(LEAST, LEAST).take(Body::from_stream(broken)).await.err().unwrap();
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
-        let said = axum::body::to_bytes(refused.into_body(), 1000).await.unwrap();
-        assert_eq!(said, "the request broke off before its end");
+        assert_eq!(said(refused).await, "the request broke off before its end");
     }
 
     #[tokio::test]
@@ -165,17 +171,21 @@ mod tests {
         let intake = Intake::new(8 * LEAST, LEAST);
         let silent = Body::from_stream(stream::iter((0..=LEAST).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b" ")))));
         for body in [Body::from(vec![b' '; LEAST + 1]), silent] {
-            assert_eq!(intake.take(body).await.err().unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+            let refused = intake.take(body).await.err().unwrap();
+            assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(said(refused).await, "the request has more than 65536 bytes");
         }
     }
 
     #[tokio::test]
     async fn a_body_that_trickles_is_given_up() {
-        let intake = Intake { arrives: Duration::from_millis(200), ..Intake::new(8 * LEAST, LEAST) };
+        let intake = Intake { arrives: Duration::from_secs(1), ..Intake::new(8 * LEAST, LEAST) };
         let drop_by_drop = stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
         });
-        assert_eq!(intake.take(Body::from_stream(drop_by_drop)).await.err().unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+        let refused = intake.take(Body::from_stream(drop_by_drop)).await.err().unwrap();
+        assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(said(refused).await, "the request did not arrive within 1 s");
     }
 }

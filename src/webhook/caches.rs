@@ -100,3 +100,45 @@ fn demanding(target: &RwLock<HashSet<String>>, known: &Derived<bool>) {
     let found = known.iter().filter(|(_, demands)| **demands).map(|((namespace, _), _)| namespace.clone()).collect();
     *target.write().unwrap_or_else(PoisonError::into_inner) = found;
 }
+
+#[cfg(test)]
+pub mod tests {
+    //! Caches that are filled without an API server.
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn binding(namespace: &str, name: String) -> ((String, String), Arc<Binding>) {
+        let object = json!({
+            "apiVersion": "kustody.dev/v1alpha1", "kind": "SecretBinding", "metadata": {"name": name, "namespace": namespace},
+            "spec": {"workloads": {"serviceAccounts": [name]}, "secrets": [], "deliver": {}},
+        });
+        ((namespace.to_owned(), name), Arc::new(Binding::new(&serde_json::from_value(object).unwrap())))
+    }
+
+    /// With so many bindings in `vision`, each of another account, and one in each of its neighbours.
+    pub fn known(bindings: usize) -> Caches {
+        let caches = Caches::default();
+        let mut all: Derived<Arc<Binding>> = (0..bindings).map(|number| binding("vision", format!("b{number:05}"))).collect();
+        all.extend(["visio", "vision-2"].map(|neighbour| binding(neighbour, "trainer".to_owned())));
+        for changed in [None, Some("vision")] {
+            group(&caches.bindings, &all, changed, |found| Arc::new(found.cloned().collect()));
+        }
+        caches.labels.write().unwrap().insert("vision".to_owned(), Labels::default());
+        caches.broker.store(Some(Arc::new(Arc::from("https://10.96.0.42:443"))));
+        caches.authority.store(Some(Arc::new(String::new())));
+        caches
+    }
+
+    #[test]
+    fn a_namespace_has_its_own_bindings_in_order_and_nothing_of_its_neighbours() {
+        let caches = known(10_000);
+        let facts = caches.facts("vision").unwrap();
+        assert_eq!(facts.bindings.len(), 10_000);
+        assert!(facts.bindings.iter().is_sorted_by_key(|binding| binding.name.clone()));
+        assert!(facts.bindings.named("b07654").is_some() && facts.bindings.named("trainer").is_none());
+        assert_eq!(facts.bindings.of_account("b07654").count(), 1);
+        assert!(caches.facts("gone").is_none(), "a namespace that is not known, or was deleted, is no guess");
+    }
+}

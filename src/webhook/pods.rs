@@ -87,3 +87,6 @@ async fn mutate(State(admission): State<Admission>, request: Request) -> Respons
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,9 @@ pub enum Error {
         property: String,
     },
     /// The object has no such member.
-    #[error("property {property:?}: the secret's value has no such member at its top level; correct the property, or seal a value that has it")]
+    #[error(
+        "property {property:?}: the secret's value has no such member at its top level; correct the property, or seal a value that has it"
+    )]
     Absent {
         /// What was asked for.
         property: String,

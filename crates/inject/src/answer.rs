@@ -13,6 +13,8 @@ use crate::view::Review;
 
 /// The longest denial: more is cut by clients and events.
 const MAX_MESSAGE: usize = 1900;
+/// The only version of a review that is understood.
+pub const VERSION: &str = "admission.k8s.io/v1";
 
 /// An answer, and what came of it for metrics.
 #[derive(Debug)]
@@ -29,10 +31,13 @@ pub struct Answer {
 #[derive(Debug, Error)]
 pub enum Error {
     /// The request cannot be read.
-    #[error("the admission review cannot be read")]
-    Malformed(#[source] serde_json::Error),
+    #[error("{}", unreadable(.0))]
+    Malformed(serde_json::Error),
+    /// It may mean something else than we would read.
+    #[error("apiVersion: the review is of {0:?}, and only {VERSION} is understood; admissionReviewVersions of the webhook must say v1")]
+    Version(String),
     /// Caches are not filled.
-    #[error("what admission needs to know is not known yet")]
+    #[error("what admission needs to know is not known yet; try again")]
     NotReady,
     /// The answer cannot be written.
     #[error("the answer cannot be written")]
@@ -74,6 +79,10 @@ struct Status {
 /// Answers one review; `facts` are those of a namespace, `None` while they are not known.
 pub fn respond(body: &[u8], facts: impl FnOnce(&str) -> Option<Facts>, config: &Config) -> Result<Answer, Error> {
     let review: Review<'_> = serde_json::from_slice(body).map_err(Error::Malformed)?;
+    let version = review.api_version.as_deref().unwrap_or_default();
+    if version != VERSION {
+        return Err(Error::Version(version.to_owned()));
+    }
     let request = review.request;
     let mut response = Response { uid: &request.uid, allowed: true, ..Response::default() };
     let mut denial = None;
@@ -104,8 +113,17 @@ pub fn respond(body: &[u8], facts: impl FnOnce(&str) -> Option<Facts>, config: &
         }
         _ => "skipped",
     };
-    let out = Out { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response };
+    let out = Out { api_version: VERSION, kind: "AdmissionReview", response };
     Ok(Answer { body: serde_json::to_vec(&out).map_err(Error::Write)?, outcome, denial })
+}
+
+/// Why a review cannot be read. The parser's own words may hold what a pod says; these hold its place alone.
+pub fn unreadable(error: &serde_json::Error) -> String {
+    let what = if error.is_eof() { "it ends too early" } else { "it is not as the API server writes it" };
+    let (line, column) = (error.line(), error.column());
+    format!(
+        "the admission review cannot be read: {what} (line {line}, column {column}); see what is between the API server and the webhook"
+    )
 }
 
 fn bounded(mut message: String) -> String {

@@ -1,5 +1,6 @@
 //! What admission promises to a pod, and what it refuses.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kustody_core::wire::{FILES_ROOT, Plan, PlannedBinding, PlannedFile};
@@ -149,20 +150,23 @@ fn mounts(served: &Served, pod: &Pod<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// One variable of one container has one binding.
+/// One variable of one container has one binding. Each is looked at once: a namespace may have very many.
 fn twice(served: &[Served], pod: &Pod<'_>) -> Result<(), String> {
-    for (i, one) in served.iter().enumerate() {
-        for other in &served[i + 1..] {
-            let Some(at) = one.targets.iter().find(|at| other.targets.contains(at)) else { continue };
-            let name = one.binding.env.iter().find(|variable| other.binding.env.iter().any(|found| found.name == variable.name));
-            if let Some(variable) = name {
-                return Err(format!(
-                    "SecretBindings {} and {} both fill variable {} of container {}; rename it in one of them, or let the pod ask for one binding by name",
-                    one.binding.name,
-                    other.binding.name,
-                    variable.name,
-                    &*at.of(&pod.spec).name
-                ));
+    let mut filled: HashMap<(At, &str), &Binding> = HashMap::new();
+    for Served { binding, targets } in served {
+        for at in targets {
+            for variable in &binding.env {
+                // A name that a binding has twice is one: the schema refuses that.
+                let first = *filled.entry((*at, &variable.name)).or_insert(binding);
+                if first.name != binding.name {
+                    return Err(format!(
+                        "SecretBindings {} and {} both fill variable {} of container {}; rename it in one of them, or let the pod ask for one binding by name",
+                        first.name,
+                        binding.name,
+                        variable.name,
+                        &*at.of(&pod.spec).name
+                    ));
+                }
             }
         }
     }

@@ -28,7 +28,7 @@ const INFRASTRUCTURE: [&str; 14] = [
 const KSERVE: (&str, &str) = ("serving.kserve.io/inferenceservice", "agent");
 
 /// A container by its list and place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct At {
     /// Whether it is an init container.
     pub init: bool,

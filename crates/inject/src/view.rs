@@ -28,7 +28,11 @@ impl std::borrow::Borrow<str> for Text<'_> {
 
 /// An `AdmissionReview`.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Review<'a> {
+    /// Of which version it is.
+    #[serde(borrow, default)]
+    pub api_version: Option<Text<'a>>,
     /// What is asked.
     #[serde(borrow)]
     pub request: Request<'a>,

@@ -103,7 +103,8 @@ fn a_container_that_is_nowhere_in_the_pod_is_told() {
     let mut named = binding(&review);
     named["spec"]["workloads"]["containers"] = json!(["nobody"]);
     let why = denial(&review, &facts(&[named]));
-    assert!(why.contains("nobody") && why.contains("workloads.containers"), "{why}");
+    let rule = "SecretBinding trainer: workloads.containers names nobody, and the pod has no such container";
+    assert_eq!(why, format!("Kustody: {rule}; correct the names or remove the list"));
 }
 
 #[test]
@@ -195,12 +196,17 @@ fn a_variable_that_the_container_sets_or_that_two_bindings_fill_is_refused_by_na
     let mut two = binding(&review);
     two["metadata"]["name"] = json!("two");
     let why = denial(&review, &facts(&[one.clone(), two]));
-    assert!(why.contains("trainer and two both fill variable KUSTODY_TEST_TOKEN"), "{why}");
+    assert!(why.contains("SecretBindings trainer and two both fill variable KUSTODY_TEST_TOKEN of container "), "{why}");
+    assert!(why.ends_with("rename it in one of them, or let the pod ask for one binding by name"), "{why}");
     let main = &mut review["request"]["object"]["spec"]["containers"][0];
     main["env"] = json!([{"name": "KUSTODY_TEST_TOKEN", "value": "mine"}]);
     let name = main["name"].as_str().unwrap().to_owned();
     let why = denial(&review, &facts(&[one]));
-    assert!(why.contains(&format!("container {name} already sets variable KUSTODY_TEST_TOKEN")), "{why}");
+    assert!(
+        why.contains(&format!("container {name} already sets variable KUSTODY_TEST_TOKEN, which SecretBinding trainer is to fill")),
+        "{why}"
+    );
+    assert!(why.ends_with("remove it from the container or rename it in the binding"), "{why}");
 }
 
 #[test]
@@ -266,16 +272,17 @@ fn a_user_that_another_webhook_changed_changes_the_agent_s_in_the_next_pass() {
 fn names_of_ours_that_the_pod_uses_for_something_else_are_refused() {
     let review = asking(request("kubernetes/cronjob"), "true");
     let facts = facts(&[binding(&review)]);
-    for (list, value) in [
-        ("initContainers", json!([{"name": "kustody-agent", "image": "mine"}])),
-        ("containers", json!([{"name": "kustody-agent", "image": "mine"}])),
-        ("volumes", json!([{"name": "kustody-token", "emptyDir": {}}])),
-        ("volumes", json!([{"name": "kustody-files-06ea17a898", "hostPath": {"path": "/tmp"}}])),
-        ("volumes", json!([{"name": "kustody-env-06ea17a898", "emptyDir": {"medium": "Memory"}}])),
+    for (list, value, what) in [
+        ("initContainers", json!([{"name": "kustody-agent", "image": "mine"}]), "init container kustody-agent"),
+        ("containers", json!([{"name": "kustody-agent", "image": "mine"}]), "container kustody-agent"),
+        ("volumes", json!([{"name": "kustody-token", "emptyDir": {}}]), "volume kustody-token"),
+        ("volumes", json!([{"name": "kustody-files-06ea17a898", "hostPath": {"path": "/tmp"}}]), "volume kustody-files-06ea17a898"),
+        ("volumes", json!([{"name": "kustody-env-06ea17a898", "emptyDir": {"medium": "Memory"}}]), "volume kustody-env-06ea17a898"),
     ] {
         let mut taken = review.clone();
         taken["request"]["object"]["spec"][list] = value;
-        assert!(denial(&taken, &facts).contains("is a name that Kustody needs"), "{list}");
+        let rule = "is a name that Kustody needs, and the pod uses it for something else; rename it";
+        assert_eq!(denial(&taken, &facts), format!("Kustody: {what} {rule}"), "{list}");
     }
 }
 
@@ -362,9 +369,51 @@ fn a_shared_process_namespace_is_warned_of() {
 
 #[test]
 fn what_is_no_review_is_an_error_and_never_a_guess() {
+    let refusal = |body: &str| kustody_inject::respond(body.as_bytes(), |_| None, &common::config()).unwrap_err().to_string();
     for body in ["", "{}", "[]", "{\"request\": {}}", "{\"request\": {\"uid\": 1}}"] {
-        assert!(kustody_inject::respond(body.as_bytes(), |_| None, &common::config()).is_err(), "{body}");
+        assert!(refusal(body).starts_with("the admission review cannot be read: "), "{body}");
     }
     let review = asking(request("kubernetes/cronjob"), "true").to_string();
-    assert!(kustody_inject::respond(review.as_bytes(), |_| None, &common::config()).is_err(), "facts are not known");
+    assert_eq!(refusal(&review), "what admission needs to know is not known yet; try again", "facts are not known");
+}
+
+#[test]
+fn a_review_that_is_cut_off_says_where_it_ends_and_nothing_of_the_pod() {
+    let review = asking(request("kubernetes/cronjob"), "true").to_string();
+    let refusal = |body: &str| kustody_inject::respond(body.as_bytes(), |_| None, &common::config()).unwrap_err().to_string();
+    for end in 1..review.len() {
+        let said = refusal(&review[..end]);
+        let place = format!("the admission review cannot be read: it ends too early (line 1, column {end});");
+        assert!(said.starts_with(&place) && said.ends_with("see what is between the API server and the webhook"), "{end}: {said}");
+    }
+    let said = refusal(r#"{"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u", "object": {"spec": {"containers": "canary"}}}}"#);
+    assert!(said.contains("it is not as the API server writes it (line 1, column") && !said.contains("canary"), "{said}");
+}
+
+#[test]
+fn a_review_of_another_version_is_refused_with_both_versions_and_the_remedy() {
+    let mut review = asking(request("kubernetes/cronjob"), "true");
+    let facts = facts(&[binding(&review)]);
+    for (version, named) in [(json!("admission.k8s.io/v1beta1"), "\"admission.k8s.io/v1beta1\""), (Value::Null, "\"\"")] {
+        review["apiVersion"] = version;
+        let answer = kustody_inject::respond(review.to_string().as_bytes(), |_| Some(facts.clone()), &common::config());
+        let rule = "and only admission.k8s.io/v1 is understood; admissionReviewVersions of the webhook must say v1";
+        assert_eq!(answer.unwrap_err().to_string(), format!("apiVersion: the review is of {named}, {rule}"));
+    }
+}
+
+#[test]
+fn two_bindings_that_name_one_path_have_a_directory_each() {
+    let review = asking(request("kubernetes/cronjob"), "true");
+    let (mut one, mut two) = (binding(&review), binding(&review));
+    two["metadata"]["name"] = json!("two");
+    for binding in [&mut one, &mut two] {
+        binding["spec"]["deliver"]["env"] = json!([]);
+    }
+    let pod = patched(&review, &answer(&review, &facts(&[one, two])))["request"]["object"].clone();
+    let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+    let paths: Vec<&str> = mounts.iter().filter_map(|mount| mount["mountPath"].as_str()).collect();
+    for name in ["trainer", "two"] {
+        assert_eq!(paths.iter().filter(|path| **path == format!("/var/run/secrets/kustody.dev/{name}")).count(), 1, "{paths:?}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use k8s_openapi::api::authentication::v1::UserInfo;
+use kustody_inject::answer::{VERSION, unreadable};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -12,15 +13,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// It is not what it should be.
-    #[error("the admission review cannot be read")]
+    #[error("{}", unreadable(.0))]
     Unreadable(#[from] serde_json::Error),
     /// It may mean something else than we would read.
     #[error("apiVersion: the review is of {0:?}, and only {VERSION} is understood; admissionReviewVersions of the webhook must say v1")]
     Version(String),
 }
 
-/// The only version that is understood.
-const VERSION: &str = "admission.k8s.io/v1";
 /// As many secrets as the schema of a binding allows.
 pub const MOST_SECRETS: usize = 64;
 

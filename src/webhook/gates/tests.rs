@@ -137,6 +137,8 @@ async fn what_cannot_be_read_is_answered_as_a_failed_call() {
     for body in ["", "{}", r#"{"apiVersion": "admission.k8s.io/v1", "request": {"uid": 1}}"#] {
         let response = gate.clone().router().oneshot(Request::post("/gates").body(Body::from(body)).unwrap()).await.unwrap();
         assert_eq!(response.status(), 400);
+        let said = String::from_utf8(to_bytes(response.into_body(), 1000).await.unwrap().to_vec()).unwrap();
+        assert!(said.starts_with("the admission review cannot be read: ") && said.contains("between the API server and"), "{said}");
     }
 }
 

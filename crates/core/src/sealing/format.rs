@@ -152,7 +152,9 @@ pub(super) fn put(bytes: &mut Vec<u8>, part: &[u8]) {
 }
 
 fn decode(line: &str, what: &'static str) -> Result<Vec<u8>, Error> {
-    URL_SAFE_NO_PAD.decode(line.trim_end()).map_err(|_| Error::Format { what, rule: "it is not one line of base64url without padding; copy the whole line again" })
+    URL_SAFE_NO_PAD
+        .decode(line.trim_end())
+        .map_err(|_| Error::Format { what, rule: "it is not one line of base64url without padding; copy the whole line again" })
 }
 
 struct Reader<'a> {
