@@ -88,7 +88,7 @@ impl Authenticator {
             result = self.verify(token);
         }
         let identity = result.map_err(|cause| {
-            tracing::info!(?cause, "a token was refused");
+            tracing::info!(%cause, "a token was refused");
             // A new signing key may be published a moment before it can be fetched again.
             Refused { retry: cause == Invalid::UnknownKey, ..Refused::anonymous() }
         })?;

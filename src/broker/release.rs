@@ -182,7 +182,10 @@ pub(super) fn checked(plan: &Plan) -> Result<(), Refused> {
 pub(super) fn decide(broker: &Broker, plan: &Plan, subject: &Subject) -> Result<Decision, Refused> {
     let namespace = subject.namespace.as_str();
     let Some(home) = broker.caches.namespaces.get(&ObjectRef::new(namespace)) else {
-        return Err(Refused::later("CacheBehind", format!("the broker does not know namespace {namespace} yet; try again")));
+        return Err(Refused::later(
+            "CacheBehind",
+            format!("the broker does not know namespace {namespace}: it was made a moment ago, then try again, or it was deleted"),
+        ));
     };
     let facts = Facts {
         home: Home { name: namespace, labels: home.labels() },

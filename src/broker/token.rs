@@ -1,11 +1,13 @@
 //! Tokens of service accounts, checked against the cluster's published keys; pure, time is an argument.
 
 use jiff::Timestamp;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use kustody_core::audit::Subject;
 use kustody_core::wire::AUDIENCE;
 use serde::Deserialize;
+use thiserror::Error;
 
 /// Clocks of two machines differ by this many seconds at most.
 const LEEWAY: i64 = 30;
@@ -17,18 +19,34 @@ pub struct Keys {
     keys: Vec<(String, Algorithm, DecodingKey)>,
 }
 
-/// Why a token says nothing. The caller is told none of this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a token says nothing. The caller is told none of this: it is for the log of whoever runs the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Invalid {
     /// No token of a service account at all.
+    #[error("it is no token of a service account")]
     Malformed,
     /// Signed with a key that is not published, or not yet known.
+    #[error("it names a signing key that the API server does not publish: it is of another cluster, or that key is new or was withdrawn")]
     UnknownKey,
-    /// The signature is wrong, or issuer or audience are others.
+    /// The signature is wrong.
+    #[error("it was not signed with the key that it names: it was altered or forged")]
+    Signature,
+    /// Made for somebody else.
+    #[error("its audience is not {AUDIENCE}: take the token of the volume that admission adds")]
+    Audience,
+    /// Made by somebody else.
+    #[error("its issuer is not this cluster's")]
+    Issuer,
+    /// Its algorithm or claims are not those of such a token.
+    #[error("its algorithm or claims are not those of a token of a service account")]
     Rejected,
     /// Its time is over, or has not come.
+    #[error(
+        "its time is over or has not come: the pod kept an old token, or the clocks of broker and API server are more than {LEEWAY} s apart"
+    )]
     Expired,
     /// It is bound to no pod.
+    #[error("it is bound to no pod: take the token of the volume that admission adds")]
     Unbound,
 }
 
@@ -85,7 +103,7 @@ impl Keys {
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         (validation.validate_exp, validation.validate_nbf) = (false, false);
-        let claims = decode::<Claims>(token, key, &validation).map_err(|_| Invalid::Rejected)?.claims;
+        let claims = decode::<Claims>(token, key, &validation).map_err(|error| cause(error.kind()))?.claims;
         let now = now.as_second();
         if claims.exp.saturating_add(LEEWAY) <= now || claims.nbf.is_some_and(|nbf| nbf.saturating_sub(LEEWAY) > now) {
             return Err(Invalid::Expired);
@@ -94,6 +112,15 @@ impl Keys {
         let pod = pod.ok_or(Invalid::Unbound)?;
         let subject = Subject { namespace, service_account: serviceaccount.name, pod: pod.name, pod_uid: pod.uid };
         Ok(Identity { subject, account_uid: serviceaccount.uid })
+    }
+}
+
+fn cause(kind: &ErrorKind) -> Invalid {
+    match kind {
+        ErrorKind::InvalidSignature => Invalid::Signature,
+        ErrorKind::InvalidAudience => Invalid::Audience,
+        ErrorKind::InvalidIssuer => Invalid::Issuer,
+        _ => Invalid::Rejected,
     }
 }
 

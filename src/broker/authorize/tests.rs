@@ -86,17 +86,30 @@ fn a_plan_narrows_and_never_widens() {
 #[test]
 fn each_gate_alone_withdraws_and_says_what_to_do() {
     type Change = fn(&mut Objects);
-    let cases: [(Change, &str, &str); 12] = [
-        (|objects| objects.binding["metadata"]["name"] = json!("gone"), "", "SecretBinding vision/train does not exist any more"),
+    let cases: [(Change, &str, &str); 13] = [
+        (
+            |objects| objects.binding["metadata"]["name"] = json!("gone"),
+            "",
+            "SecretBinding vision/train does not exist any more; restore it",
+        ),
         (|objects| objects.binding["metadata"]["uid"] = json!("new"), "", "was deleted and made anew"),
         (|objects| objects.binding["spec"]["workloads"]["serviceAccounts"] = json!(["other"]), "", "does not name trainer"),
         (|objects| objects.binding["spec"]["secrets"][0]["sealed"] = Value::Null, "db", "only sealed values are available"),
         (|objects| objects.binding["spec"]["secrets"][0]["sealed"]["value"] = json!("AAAA"), "db", "cannot be read"),
-        (|objects| objects.key["metadata"]["name"] = json!("gone"), "db", "EncryptionKey team-key does not exist in namespace vision"),
+        (
+            |objects| objects.key["metadata"]["name"] = json!("gone"),
+            "db",
+            "EncryptionKey team-key does not exist in namespace vision; restore it",
+        ),
         (|objects| objects.key["spec"]["grants"] = json!([]), "db", "no grant with operation Open for service account trainer"),
         (|objects| objects.key["status"]["state"] = json!("Disabled"), "db", "its key is Disabled"),
         (|objects| objects.key["status"]["sealingKeys"] = json!([]), "db", "does not list the sealing key"),
         (|objects| objects.key["status"]["keyId"] = json!("vision/team-key/2"), "db", "holds vision/team-key/2"),
+        (
+            |objects| objects.provider["metadata"]["name"] = json!("gone"),
+            "db",
+            "spec.providerRef: KeyProvider main does not exist; restore it",
+        ),
         (|objects| objects.provider["metadata"]["uid"] = json!("new"), "db", "another KeyProvider of the name main"),
         (|objects| objects.provider["spec"]["access"] = json!([]), "db", "no line of spec.access selects namespace vision"),
     ];
@@ -108,6 +121,40 @@ fn each_gate_alone_withdraws_and_says_what_to_do() {
         assert!(found.is_some_and(|found| found.binding == "train"), "{cause}: {:?}", decision.withdrawn);
         assert!(decision.allowed.iter().all(|allowed| allowed.secret != "db"), "{cause}");
     }
+}
+
+#[test]
+fn a_binding_that_was_edited_since_admission_gives_what_plan_and_binding_both_say_and_names_the_rest() {
+    type Edit = fn(&mut Value);
+    let gone = "; restore it, or recreate the pod";
+    let cases: [(Edit, String); 5] = [
+        (
+            |spec| spec["deliver"]["files"][0]["property"] = json!("user"),
+            format!("spec.deliver does not deliver db (property password) any more{gone}"),
+        ),
+        (|spec| spec["deliver"]["files"] = json!([]), format!("spec.deliver does not deliver db (property password) any more{gone}")),
+        (|spec| spec["secrets"][0]["name"] = json!("renamed"), "spec.secrets[db] does not exist any more; restore it".to_owned()),
+        (
+            |spec| spec["secrets"][0]["sealed"]["key"] = json!("other"),
+            "spec.secrets[db].sealed.key: EncryptionKey other does not exist in namespace vision; restore it".to_owned(),
+        ),
+        (
+            |spec| spec["workloads"]["serviceAccounts"] = json!(["other"]),
+            "spec.workloads.serviceAccounts does not name trainer; add it, or use another service account".to_owned(),
+        ),
+    ];
+    for (edit, said) in cases {
+        let mut objects = Objects::new();
+        edit(&mut objects.binding["spec"]);
+        let decision = objects.decide(&plan(), "trainer");
+        let reasons: Vec<&str> = decision.withdrawn.iter().map(|withdrawn| withdrawn.reason.as_str()).collect();
+        assert!(reasons.contains(&format!("SecretBinding vision/train: {said}").as_str()), "{said}: {reasons:?}");
+        assert!(decision.allowed.iter().all(|allowed| allowed.secret == "token"), "{said}");
+    }
+    let mut more = Objects::new();
+    let file = json!({"secret": "db", "property": "user", "path": "user"});
+    more.binding["spec"]["deliver"]["files"].as_array_mut().unwrap().push(file);
+    assert_eq!(allowed(&more.decide(&plan(), "trainer")), [("db", vec![Some("password")]), ("token", vec![None])], "what was pinned");
 }
 
 #[test]

@@ -1,13 +1,103 @@
 //! Tests of who is let in.
 
+use std::io::{self, Write};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
 use kustody_core::audit::Event;
 use serde_json::json;
 
-use super::signer::{Signer, claims, keys};
+use super::signer::{NOW, Signer, claims, keys};
 use super::world::{World, ask, object, plan, pod};
+
+/// What everybody is told whose token is wrong, whatever is wrong with it.
+const STRANGER: &str =
+    "the token is not a valid token of a running pod for this broker; whoever runs the operator finds the cause in its log";
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().map_err(|_| io::Error::other("poisoned"))?.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn whoever_comes_with_a_wrong_token_is_told_one_thing_and_the_log_says_the_cause() {
+    let world = World::new().await;
+    let router = world.router();
+    let with = |field: &str, value: serde_json::Value| {
+        let mut claims = claims("vision", "trainer", "pod-1");
+        claims[field] = value;
+        world.signer.sign(&claims)
+    };
+    let pod = claims("vision", "trainer", "pod-1");
+    let mut unbound = pod["kubernetes.io"].clone();
+    unbound.as_object_mut().unwrap().remove("pod");
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _listening = tracing::subscriber::set_default(subscriber);
+    for (token, cause) in [
+        (with("aud", json!(["https://kubernetes.default.svc"])), "its audience is not broker.kustody.dev"),
+        (with("exp", json!(NOW - 60)), "its time is over or has not come"),
+        (with("nbf", json!(NOW + 60)), "its time is over or has not come"),
+        (with("iss", json!("https://elsewhere")), "its issuer is not this cluster's"),
+        (Signer::es256("key-1").sign(&pod), "it was not signed with the key that it names"),
+        (Signer::es256("key-9").sign(&pod), "it names a signing key that the API server does not publish"),
+        (with("kubernetes.io", unbound), "it is bound to no pod"),
+        ("junk".to_owned(), "it is no token of a service account"),
+    ] {
+        log.0.lock().unwrap().clear();
+        let answered = ask(&router, "/v1/release", &token, &plan()).await;
+        let refusal = answered.refusal();
+        assert_eq!((answered.status, refusal.message.as_str()), (StatusCode::UNAUTHORIZED, STRANGER), "{cause}");
+        // A key that is new may be published a moment later.
+        assert_eq!(refusal.retry, cause.contains("signing key"), "{cause}");
+        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("a token was refused") && said.contains(cause) && !said.contains(&token), "{cause}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_another_namespace_reaches_nothing_of_this_one() {
+    let mut world = World::new().await;
+    world.pods.put(object(pod("other", "thief", "trainer")));
+    world.accounts.put(object(json!({"metadata": {"namespace": "other", "name": "trainer", "uid": "trainer-uid"}})));
+    let token = world.signer.sign(&claims("other", "trainer", "thief"));
+    let release = ask(&world.router(), "/v1/release", &token, &plan()).await.release();
+    assert_eq!(release.values.len(), 0);
+    assert_eq!(release.withdrawn[0].reason, "SecretBinding other/train does not exist any more; restore it, or recreate the pod");
+    assert_eq!(world.records().last().unwrap().event, Event::Refusal);
+}
+
+#[tokio::test]
+async fn a_token_of_a_pod_that_was_deleted_or_made_anew_is_refused_with_the_pod_and_its_uid() {
+    let mut world = World::new().await;
+    world.pods.delete(object(pod("vision", "pod-1", "trainer")));
+    let router = world.router();
+    let mut anew = pod("vision", "pod-1", "trainer");
+    anew["metadata"]["uid"] = json!("another");
+    let told = async |why: &str| {
+        let answered = ask(&router, "/v1/release", &world.token(), &plan()).await;
+        let refusal = answered.refusal();
+        assert_eq!((answered.status, refusal.reason.as_str()), (StatusCode::FORBIDDEN, "PodNotAlive"));
+        assert_eq!(refusal.message, format!("pod vision/pod-1 (UID pod-1-uid): {why}"));
+    };
+    told("it does not exist any more").await;
+    world.asked.pods.lock().unwrap().push(object(anew));
+    told("it does not exist any more").await;
+    world.asked.rejects.store(true, Ordering::Relaxed);
+    told("the API server does not accept its token any more").await;
+}
 
 #[tokio::test]
 async fn a_token_that_is_wrong_asks_nothing_of_the_api_server_and_learns_nothing() {
@@ -19,6 +109,7 @@ async fn a_token_that_is_wrong_asks_nothing_of_the_api_server_and_learns_nothing
         let refusal = answered.refusal();
         assert_eq!((answered.status, refusal.reason.as_str(), refusal.retry), (StatusCode::UNAUTHORIZED, "Unauthenticated", false));
         assert!(!refusal.message.contains("vision") && !refusal.correlation_id.is_empty());
+        assert_eq!(refusal.message, STRANGER);
     }
     assert_eq!(world.asked.reviews.load(Ordering::Relaxed), 0);
     assert_eq!(world.records().len(), 1, "strangers write nothing to the disk");
@@ -61,7 +152,11 @@ async fn a_pod_that_is_not_alive_gets_nothing_and_its_refusal_is_recorded() {
         let answered = ask(&router, "/v1/release", &world.token(), &plan()).await;
         let refusal = answered.refusal();
         assert_eq!((answered.status, refusal.reason.as_str()), (StatusCode::FORBIDDEN, "PodNotAlive"));
-        assert!(refusal.message.contains(cause), "{}", refusal.message);
+        assert!(
+            refusal.message.starts_with("pod vision/pod-1 (UID pod-1-uid): ") && refusal.message.contains(cause),
+            "{}",
+            refusal.message
+        );
         let records = world.records();
         let record = records.last().unwrap();
         assert_eq!((record.event, &record.correlation_id), (Event::Refusal, &refusal.correlation_id));
@@ -105,6 +200,8 @@ async fn a_broker_that_the_api_server_has_not_confirmed_releases_nothing() {
     let answered = ask(&world.router(), "/v1/release", &world.token(), &plan()).await;
     let refusal = answered.refusal();
     assert_eq!((answered.status, refusal.reason.as_str(), refusal.retry), (StatusCode::SERVICE_UNAVAILABLE, "ClusterUnavailable", true));
+    let said = "the broker has not reached the API server for 0 s and cannot know what was withdrawn since";
+    assert_eq!(refusal.message, said);
 }
 
 #[tokio::test]

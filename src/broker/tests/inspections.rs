@@ -43,7 +43,11 @@ async fn the_controller_learns_what_opens_and_what_fits_and_no_value() {
     assert_eq!(oks(&answer.secrets), expect(&[("db", true), ("token", true), ("quoted", true), ("stray", false)]));
     assert_eq!(oks(&answer.variables), expect(&[("GOOD", true), ("BAD", false)]));
     assert_eq!(oks(&answer.files), expect(&[("a", true), ("b", false), ("d", false)]));
-    assert!(answer.variables[1].message.as_ref().unwrap().contains("single quote"));
+    let quote = "variable BAD: its value contains a single quote, which an environment file cannot carry; deliver it as a file";
+    assert_eq!(answer.variables[1].message.as_deref(), Some(quote));
+    assert!(answer.secrets[3].message.as_ref().unwrap().ends_with("or was altered; seal it again for this place"), "{:?}", answer.secrets);
+    let absent = answer.files[1].message.as_ref().unwrap();
+    assert!(absent.starts_with("property \"absent\": the secret's value has no such member") && absent.contains("correct the property"));
     let records = world.records();
     let record = records.last().unwrap();
     assert_eq!((record.event, record.items.len()), (Event::Inspect, 4));

@@ -5,12 +5,15 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, mpsc};
 
-use axum::http::StatusCode;
-use futures::FutureExt as _;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{Request, StatusCode};
+use futures::{FutureExt as _, stream};
 use kustody_core::audit::{Chain, Event};
+use kustody_core::wire::Refusal;
 use serde_json::json;
+use tower::ServiceExt as _;
 
-use super::world::{World, ask, binding, encryption_key, make_key, object, plan, sealed, values};
+use super::world::{World, ask, binding, encryption_key, make_key, object, plan, pod, sealed, values};
 use crate::audit::Log;
 use crate::audit::segments::{Directory, Found, Sink};
 use crate::audit::writer::{SEGMENT_LIMIT, Writer};
@@ -171,15 +174,73 @@ async fn what_is_not_for_the_held_key_is_refused_without_a_call_to_the_provider(
 #[tokio::test]
 async fn a_value_of_another_place_does_not_open_and_the_rest_is_given() {
     let mut world = World::new().await;
-    let mut changed = binding(&world.document);
-    changed["spec"]["secrets"][0]["sealed"]["value"] = json!(sealed(&world.document, "other", "train", "db", "x"));
-    world.bindings.put(object(changed));
-    let release = ask(&world.router(), "/v1/release", &world.token(), &plan()).await.release();
-    assert_eq!(release.values.len(), 1);
-    assert!(release.withdrawn[0].reason.contains("seal it again for this place"), "{:?}", release.withdrawn);
-    let records = world.records();
-    let record = records.last().unwrap();
-    assert_eq!((record.event, record.items.len(), record.reasons.len()), (Event::Release, 1, 1));
+    let router = world.router();
+    for (namespace, train, db) in [("other", "train", "db"), ("vision", "other", "db"), ("vision", "train", "other")] {
+        let mut changed = binding(&world.document);
+        changed["spec"]["secrets"][0]["sealed"]["value"] = json!(sealed(&world.document, namespace, train, db, "x"));
+        world.bindings.put(object(changed));
+        let release = ask(&router, "/v1/release", &world.token(), &plan()).await.release();
+        assert_eq!(release.values.len(), 1);
+        let field = "SecretBinding vision/train: spec.secrets[db].sealed.value";
+        let rule = "the value does not open here: it was sealed for another namespace, binding or secret name, or was altered";
+        assert_eq!(release.withdrawn[0].reason, format!("{field}: {rule}; seal it again for this place"));
+        let records = world.records();
+        let record = records.last().unwrap();
+        assert_eq!((record.event, record.items.len(), record.reasons.len()), (Event::Release, 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_is_cut_off_or_lacks_a_member_is_withdrawn_with_field_rule_and_remedy() {
+    let mut world = World::new().await;
+    let router = world.router();
+    let whole = sealed(&world.document, "vision", "train", "db", "{}");
+    let cut = whole[..1024].to_owned();
+    for (value, rule) in [
+        (cut, "spec.secrets[db].sealed.value: the sealed value cannot be read: it is truncated; copy the whole line again"),
+        (
+            whole,
+            "spec.secrets[db]: property \"password\": the secret's value has no such member at its top level; correct the property, or \
+             seal a value that has it",
+        ),
+    ] {
+        let mut changed = binding(&world.document);
+        changed["spec"]["secrets"][0]["sealed"]["value"] = json!(value);
+        world.bindings.put(object(changed));
+        let release = ask(&router, "/v1/release", &world.token(), &plan()).await.release();
+        assert_eq!(release.withdrawn[0].reason, format!("SecretBinding vision/train: {rule}"));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_of_a_namespace_that_was_deleted_is_given_nothing_and_told_so() {
+    let mut world = World::new().await;
+    let router = world.router();
+    // Caches learn of it in any order: first the namespace, then the pod.
+    world.namespaces.delete(object(json!({"metadata": {"name": "vision"}})));
+    let refusal = ask(&router, "/v1/release", &world.token(), &plan()).await.refusal();
+    let said = "the broker does not know namespace vision: it was made a moment ago, then try again, or it was deleted";
+    assert_eq!((refusal.reason.as_str(), refusal.message.as_str(), refusal.retry), ("CacheBehind", said, true));
+    world.pods.delete(object(pod("vision", "pod-1", "trainer")));
+    let refusal = ask(&router, "/v1/release", &world.token(), &plan()).await.refusal();
+    let said = "pod vision/pod-1 (UID pod-1-uid): it does not exist any more";
+    assert_eq!((refusal.reason.as_str(), refusal.message.as_str(), refusal.retry), ("PodNotAlive", said, false));
+    assert!(world.records()[1..].iter().all(|record| record.event == Event::Refusal));
+}
+
+#[tokio::test]
+async fn a_plan_that_does_not_arrive_or_breaks_off_is_refused_with_its_bounds() {
+    let world = World::new().await;
+    let router = world.router();
+    let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err(io::Error::from(io::ErrorKind::ConnectionReset))]);
+    for body in [Body::from_stream(broken), Body::from_stream(stream::pending::<io::Result<Bytes>>())] {
+        let token = format!("Bearer {}", world.token());
+        let request = Request::post("/v1/release").header("authorization", token).body(body).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let refusal: Refusal = serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap();
+        assert_eq!(refusal.message, "the plan: it has at most 262144 bytes and arrives within 3 s; recreate the pod");
+    }
 }
 
 #[tokio::test]
@@ -202,7 +263,8 @@ async fn a_provider_that_does_not_answer_is_a_refusal_to_be_tried_again() {
     let answered = ask(&world.router_with(log, true), "/v1/release", &world.token(), &plan()).await;
     let refusal = answered.refusal();
     assert_eq!((answered.status, refusal.reason.as_str(), refusal.retry), (StatusCode::SERVICE_UNAVAILABLE, "ProviderUnavailable", true));
-    assert!(refusal.message.contains("SecretBinding vision/train") && refusal.message.contains("it is silent"), "{}", refusal.message);
+    let cause = "KeyProvider main: the provider did not answer unwrap: it is silent";
+    assert_eq!(refusal.message, format!("SecretBinding vision/train: spec.secrets[db].sealed.value: {cause}"));
     let records = world.records();
     assert_eq!(records.last().unwrap().correlation_id, refusal.correlation_id);
 }

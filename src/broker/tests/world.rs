@@ -1,7 +1,7 @@
 //! One namespace with a key, a sealed value and a pod, without an API server.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct Asked {
     pub accounts: Mutex<Vec<ServiceAccount>>,
     pub reviews: AtomicU32,
     pub fetches: AtomicU32,
+    /// Whether it takes no token any more.
+    pub rejects: AtomicBool,
 }
 
 #[async_trait]
@@ -70,7 +72,7 @@ impl Cluster for Asked {
 
     async fn review(&self, _: &str) -> Result<bool, kube::Error> {
         self.reviews.fetch_add(1, Ordering::Relaxed);
-        Ok(true)
+        Ok(!self.rejects.load(Ordering::Relaxed))
     }
 
     async fn pod(&self, _: &str, name: &str) -> Result<Option<Pod>, kube::Error> {
@@ -154,7 +156,7 @@ pub struct World {
     pub pods: Filled<Pod>,
     pub accounts: Filled<ServiceAccount>,
     pub providers: Filled<KeyProvider>,
-    namespaces: Filled<Namespace>,
+    pub namespaces: Filled<Namespace>,
     pub store: Arc<MemoryStore>,
     pub local: Arc<Local>,
     pub document: KeyDocument,

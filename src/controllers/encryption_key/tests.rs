@@ -429,7 +429,8 @@ fn a_pass_begins_with_what_spec_and_status_say() {
     let mut nobody = world.facts.clone();
     nobody.provider = None;
     let verdict = plan::start(&world.object(None).spec, None, &nobody).unwrap_err();
-    assert_eq!(verdict.reason, Reason::ProviderNotFound);
+    let said = "spec.providerRef: KeyProvider main does not exist; create it or correct the name";
+    assert_eq!((verdict.reason, verdict.message.as_str()), (Reason::ProviderNotFound, said));
 }
 
 #[test]
@@ -463,11 +464,17 @@ fn a_provider_that_does_not_answer_leaves_a_ready_key_ready() {
     let object = world.object(None);
     let failed = Err(Failure::Provider(lost()));
     let mut status = EncryptionKeyStatus::default();
-    assert_eq!(observation(&failed, &status, &object, "main").unwrap().reason, Reason::ProviderUnavailable);
+    let said = observation(&failed, &status, &object, "main").unwrap();
+    let why = "KeyProvider main: the provider did not answer test: the process ended here; this is retried";
+    assert_eq!((said.reason, said.message.as_str()), (Reason::ProviderUnavailable, why));
     let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-03-01T00:00:00Z".parse().unwrap());
     let ready = observation(&Ok(()), &status, &object, "main").unwrap();
     conditions::set(&mut status.conditions, &ready, Some(1), &now);
     assert_eq!(observation(&failed, &status, &object, "main"), None);
     let gone = Err(Failure::Provider(ProviderError::NotFound { id: "x".to_owned() }));
     assert_eq!(observation(&gone, &status, &object, "main").unwrap().reason, Reason::KeyNotFound);
+    let lost = Err(Failure::Provider(ProviderError::RootKey { detail: "Secret x is gone; restore that Secret".to_owned() }));
+    let said = observation(&lost, &status, &object, "main").unwrap();
+    let why = "KeyProvider main: Secret x is gone; restore that Secret";
+    assert_eq!((said.reason, said.message.as_str()), (Reason::RootKeyLost, why));
 }

@@ -97,7 +97,7 @@ fn the_reference_that_is_missing_is_named_with_object_field_and_remedy() {
         changed
     };
     let cases = [
-        (None, Reason::EncryptionKeyNotFound, "EncryptionKey k does not exist in namespace vision"),
+        (None, Reason::EncryptionKeyNotFound, "EncryptionKey k does not exist in namespace vision; create it or correct the name"),
         (Some(change("/status/conditions/0/status", json!("False"))), Reason::EncryptionKeyNotReady, "EncryptionKey k is not ready"),
         (Some(change("/spec/grants", json!([]))), Reason::NotGranted, "service account trainer; add one to its spec.grants"),
         (Some(change("/spec/grants/0/serviceAccount", json!("other"))), Reason::NotGranted, "service account trainer"),
@@ -115,11 +115,15 @@ fn the_reference_that_is_missing_is_named_with_object_field_and_remedy() {
 
 #[test]
 fn a_value_that_cannot_be_read_is_refused_without_being_shown() {
-    let (document, _) = sealed();
-    let resolution = of(&binding("not a sealed value"), Some(&key(&document)));
-    let (reason, message) = failed(&resolution);
-    assert_eq!(reason, Reason::SealedValueInvalid);
-    assert!(message.contains("spec.secrets[token].sealed.value") && !message.contains("not a sealed value"), "{message}");
+    let (document, value) = sealed();
+    for (text, rule) in [
+        ("not a sealed value", "it is not one line of base64url without padding; copy the whole line again"),
+        (&value[..1024], "it is truncated; copy the whole line again"),
+    ] {
+        let resolution = of(&binding(text), Some(&key(&document)));
+        let said = format!("spec.secrets[token].sealed.value: the sealed value cannot be read: {rule}");
+        assert_eq!(failed(&resolution), (Reason::SealedValueInvalid, said.as_str()));
+    }
 }
 
 #[test]

@@ -130,7 +130,11 @@ pub(super) fn http(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn refuse(status: &str, reason: &str, retry: bool) -> Vec<u8> {
-    let message = format!("SecretBinding ns/{reason}.spec: rule; remedy");
+    refuse_with(status, reason, &format!("SecretBinding ns/{reason}.spec: rule; remedy"), retry)
+}
+
+pub(super) fn refuse_with(status: &str, reason: &str, message: &str, retry: bool) -> Vec<u8> {
+    let message = message.to_owned();
     let refusal = Refusal { reason: reason.to_owned(), message, correlation_id: "01CORRELATION".to_owned(), retry };
     let json = format!(
         r#"{{"reason":{:?},"message":{:?},"correlationId":{:?},"retry":{}}}"#,

@@ -111,7 +111,8 @@ fn paths_that_collide_are_refused_and_nothing_stays() {
     let pod = pod();
     let collide = PAIR.replace("sub/password", "user/password");
     let failure = deliver(&options(pod.path(), &collide), &plan::read(&collide).unwrap(), &generation("x")).unwrap_err();
-    assert!(failure.to_string().contains("user"), "{failure}");
+    let said = failure.to_string();
+    assert!(said.starts_with("cannot create ") && said.contains("/user: ") && said.contains("see the agent's volumes"), "{said}");
     assert!(entries(&pod.path().join("files/db")).is_empty());
 }
 

@@ -9,7 +9,7 @@ use kustody_core::wire::{self, RELEASE_TYPE};
 use rustls::NamedGroup;
 use tempfile::TempDir;
 
-use self::broker::{Authority, Broker, give, http, refuse, values, withdrawn};
+use self::broker::{Authority, Broker, give, http, refuse, refuse_with, values, withdrawn};
 use crate::failure::{Failure, GivenUp};
 use crate::options::Options;
 use crate::retry::Host;
@@ -193,6 +193,20 @@ fn at_the_deadline_the_message_names_the_cause_and_its_record() {
 }
 
 #[test]
+fn while_a_provider_is_down_a_pod_waits_and_then_says_which_and_for_which_secret() {
+    let cause = "SecretBinding ns/db: spec.secrets[user].sealed.value: KeyProvider main: the provider did not answer unwrap: timed out";
+    let down = || refuse_with("503 Service Unavailable", "ProviderUnavailable", cause, true);
+    let said = format!("the broker refused (ProviderUnavailable): {cause} [correlation ID 01CORRELATION]");
+
+    let (_, _, host, outcome) = run(vec![down(), down(), give(&everything())]);
+    outcome.unwrap();
+    assert_eq!(host.waited_for, [said.clone(), said.clone()]);
+
+    let message = gives_up(vec![down()]);
+    assert!(message.starts_with(&format!("{said} (gave up after ")) && message.ends_with(" s)"), "{message}");
+}
+
+#[test]
 fn what_is_withdrawn_or_missing_is_named_and_nothing_is_delivered() {
     let mut release = everything();
     release.values.retain(|value| value.secret != "user" && value.secret != "tls");
@@ -210,7 +224,9 @@ fn a_value_that_an_environment_file_cannot_carry_is_named_but_not_shown() {
     release.values.retain(|value| value.secret != "user");
     release.values.extend(values(&[("db", "user", None, "canary-Zr8kQ2vX's")]).values);
     let message = gives_up(vec![give(&release)]);
-    assert!(message.contains("binding db: variable PGUSER: its value contains a single quote"), "{message}");
+    let said =
+        "binding db: variable PGUSER: its value contains a single quote, which an environment file cannot carry; deliver it as a file";
+    assert!(message.starts_with(said), "{message}");
 }
 
 #[test]
@@ -251,7 +267,8 @@ fn a_path_that_escapes_is_refused_before_the_broker_is_asked() {
     let options = Options { plan: PLAN.replace("tls/deep/key", "tls/../../hub/token"), ..options(pod.path(), &authority, &broker) };
     let given_up = init(&options, &mut Still::default()).unwrap_err();
     assert_eq!(given_up.attempts, 0);
-    assert!(given_up.message().contains("tls/../../hub/token"));
+    let item = r#"the pinned plan: binding db, file "tls/../../hub/token" is not a path inside the binding's directory"#;
+    assert!(given_up.message().starts_with(&format!("{item}: admission writes it, so delete the pod")), "{}", given_up.message());
     assert!(broker.asked().is_empty());
 }
 

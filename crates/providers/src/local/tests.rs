@@ -110,7 +110,9 @@ async fn a_lost_root_key_is_never_replaced() {
     let root = root_record(&store);
     store.remove(&root);
     let error = local(&store, RootKeySource::Generated).create_key(&request("nonce0004", "b")).await.unwrap_err();
-    assert!(error.to_string().contains("restore that Secret"), "{error}");
+    let said = error.to_string();
+    let what = format!("the generated root key of KeyProvider local (Secret {root} in the operator's namespace) is gone");
+    assert!(said.starts_with(&what) && said.contains("restore that Secret from a backup or by kubectl kustody import-keys"), "{said}");
     assert!(!store.names().contains(&root));
 }
 
