@@ -15,6 +15,8 @@ pub mod encryption_key;
 pub mod intent;
 pub mod key_provider;
 pub mod secret_binding;
+#[cfg(test)]
+mod testing;
 pub mod uninjected;
 
 use context::Context;

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::plan::{Earlier, Start};
 use super::*;
+use crate::controllers::testing;
 
 mod lifecycle;
 mod recovery;
@@ -456,6 +457,21 @@ fn of_several_keys_that_were_left_behind_all_are_named() {
     assert!(verdict.message.contains("vision/t/1, vision/t/2"), "{}", verdict.message);
     let own = key("vision/t/3", State::Enabled, Some(&facts.claim));
     assert_eq!(plan::retained(vec![left("vision/t/1", State::Enabled), own.clone()], &facts), Ok(Earlier::Own(own)));
+}
+
+#[tokio::test]
+async fn of_a_key_whose_namespace_goes_nothing_is_written_made_or_tried_again() {
+    let object = World::new().object(None);
+    let going = json!({"metadata": {"name": "vision", "uid": "n", "deletionTimestamp": "2026-03-01T00:00:00Z"}});
+    let key = serde_json::to_value(&object).unwrap();
+    for (key, namespace) in [(Some(key.clone()), Some(going)), (Some(key), None), (None, None)] {
+        let (context, writes) = testing::context(move |_, path, _| {
+            let found = if path.contains("/encryptionkeys/") { key.clone() } else { namespace.clone() };
+            found.map_or_else(testing::absent, |found| (200, found))
+        });
+        let next = reconcile(Arc::new(object.clone()), testing::filled(Vec::new()), context).await.unwrap();
+        assert_eq!((next, writes.lock().unwrap().len()), (Next::Settled, 0));
+    }
 }
 
 #[test]

@@ -1,55 +1,20 @@
 //! Passes over a `KeyProvider` against an API server in this process.
 
-use std::sync::Mutex;
-
-use axum::http::{Method, Request, Response};
-use kube::Client;
-use kube::client::Body;
-use serde_json::{Value, json};
+use axum::http::Method;
+use serde_json::json;
 
 use super::*;
-use crate::args::{Args, Command};
-use crate::runtime::clock::SystemClock;
-use crate::runtime::process::Process;
-
-type Writes = Arc<Mutex<Vec<(String, Value)>>>;
+use crate::controllers::testing::{self, Writes};
 
 /// An API server that holds no Secret (or forbids them), and takes every write.
 fn context(secrets: u16) -> (Arc<Context>, Writes) {
-    let writes = Writes::default();
-    let log = Arc::clone(&writes);
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let log = Arc::clone(&log);
-        async move {
-            let (parts, body) = request.into_parts();
-            let path = parts.uri.path().to_owned();
-            let body: Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap_or_default();
-            let (code, answer) = if path.contains("/secrets") {
-                (secrets, json!({"kind": "Status", "status": "Failure", "code": secrets, "reason": "Forbidden", "message": "no"}))
-            } else {
-                (200, if parts.method == Method::PATCH { json!(object(1)) } else { body.clone() })
-            };
-            if parts.method != Method::GET {
-                log.lock().unwrap().push((path, body));
-            }
-            Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+    testing::context(move |method, path, body| {
+        if path.contains("/secrets") {
+            (secrets, json!({"kind": "Status", "status": "Failure", "code": secrets, "reason": "Forbidden", "message": "no"}))
+        } else {
+            (200, if method == Method::PATCH { json!(object(1)) } else { body.clone() })
         }
-    });
-    let args = [
-        "kustody",
-        "run",
-        "--role",
-        "controller",
-        "--namespace",
-        "kustody-system",
-        "--agent-image",
-        "agent:1",
-        "--audit-volume",
-        "empty-dir",
-    ];
-    let Command::Run(run) = <Args as clap::Parser>::parse_from(args).command else { panic!("not run") };
-    let process = Process::new(Arc::new(SystemClock));
-    (Arc::new(Context::new(Client::new(service, "default"), Arc::new(run.into_config()), &process)), writes)
+    })
 }
 
 fn object(generation: i64) -> KeyProvider {

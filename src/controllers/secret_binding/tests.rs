@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::pods::{Count, count, not_asked_for};
 use super::resolve::{Facts, Resolution, merge, resolve};
+use super::{Caches, Next, reconcile};
+use crate::controllers::testing;
 
 /// A key's document, and a value sealed for `trainer`/`token` with it.
 fn sealed() -> (KeyDocument, String) {
@@ -196,6 +198,27 @@ fn live_pods_of_the_service_accounts_and_labels_are_counted_and_asked() {
     assert_eq!(count(&selecting, &BTreeMap::new(), pods.iter()), Count { matching: 4, asking: 2 });
     assert_eq!(count(&selecting, &labels("enabled"), pods.iter()), Count { matching: 4, asking: 3 });
     assert_eq!(count(&selecting, &labels("required"), pods.iter()), Count { matching: 4, asking: 3 });
+}
+
+#[tokio::test]
+async fn of_a_binding_whose_namespace_goes_nothing_is_written_and_the_broker_is_not_asked() {
+    let (document, value) = sealed();
+    let binding: SecretBinding = serde_json::from_value(binding(&value)).unwrap();
+    let going = json!({"metadata": {"name": "vision", "deletionTimestamp": "2026-03-01T00:00:00Z"}});
+    // A namespace that is not known may be too young for the cache: that is waited for, longer each time.
+    for (namespaces, next) in [(vec![going], Next::Settled), (vec![], Next::Retry)] {
+        let (context, writes) = testing::context(|_, path, _| panic!("{path}"));
+        let caches = Caches {
+            bindings: testing::filled(vec![binding.clone()]),
+            keys: testing::filled(vec![serde_json::from_value(key(&document)).unwrap()]),
+            providers: testing::filled(vec![serde_json::from_value(provider()).unwrap()]),
+            namespaces: testing::filled(namespaces.into_iter().map(|one| serde_json::from_value(one).unwrap()).collect()),
+            pods: testing::filled(Vec::new()),
+            answers: std::sync::Mutex::default(),
+        };
+        assert_eq!(reconcile(&binding, &caches, &context).await.unwrap(), next);
+        assert!(writes.lock().unwrap().is_empty());
+    }
 }
 
 #[test]
