@@ -16,7 +16,7 @@ pub mod intent;
 pub mod key_provider;
 pub mod secret_binding;
 #[cfg(test)]
-mod testing;
+mod tests;
 pub mod uninjected;
 
 use context::Context;

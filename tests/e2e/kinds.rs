@@ -81,7 +81,35 @@ fn a_path_that_leaves_the_binding_s_directory_is_refused() {
     for path in ["/etc/passwd", "a/../b", "..data", "a//b", "./a"] {
         let mut binding = objects::binding(&home.name, "b", "AgEB");
         binding["spec"]["deliver"]["files"][0]["path"] = json!(path);
-        assert!(refusal(&binding).contains("spec.deliver.files"), "{path}");
+        let said = refusal(&binding);
+        for part in ["spec.deliver.files[0]", "stays below the binding's directory", "correct the path"] {
+            assert!(said.contains(part), "{path}: {part}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_path_or_variable_that_a_binding_names_twice_is_refused_with_its_place() {
+    let home = Home::new("twice");
+    for list in ["files", "env"] {
+        let mut binding = objects::binding(&home.name, "b", "AgEB");
+        let entry = binding["spec"]["deliver"][list][0].clone();
+        binding["spec"]["deliver"][list].as_array_mut().unwrap().push(entry);
+        let said = refusal(&binding);
+        assert!(said.contains(&format!("spec.deliver.{list}[1]: Duplicate value")), "{said}");
+    }
+}
+
+#[test]
+fn a_field_that_is_not_known_is_refused_by_its_path() {
+    let home = Home::new("unknown");
+    let mut key = objects::key(&home.name, "k");
+    key["spec"]["grnats"] = json!([]);
+    let mut binding = objects::binding(&home.name, "b", "AgEB");
+    binding["spec"]["deliver"]["files"][0]["pth"] = json!("x");
+    for (object, field) in [(key, "spec.grnats"), (binding, "spec.deliver.files[0].pth")] {
+        let said = refusal(&object);
+        assert!(said.contains(&format!("unknown field \"{field}\"")), "{said}");
     }
 }
 

@@ -88,6 +88,7 @@ fn a_token_of_another_audience_or_of_nobody_gets_nothing_from_the_broker() {
     for token in ["", "nonsense", for_the_api.trim(), unbound.trim()] {
         let answer = agent(token);
         assert!(answer.ends_with("401") || answer.ends_with("403"), "{answer}");
+        assert!(answer.contains("the token is not a valid token of a running pod for this broker"), "{answer}");
         assert!(answer.contains("correlationId"), "{answer}");
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::plan::{Earlier, Start};
 use super::*;
-use crate::controllers::testing;
+use crate::controllers::tests as testing;
 
 mod lifecycle;
 mod recovery;

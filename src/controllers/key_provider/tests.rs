@@ -4,7 +4,7 @@ use axum::http::Method;
 use serde_json::json;
 
 use super::*;
-use crate::controllers::testing::{self, Writes};
+use crate::controllers::tests::{self as testing, Writes};
 
 /// An API server that holds no Secret (or forbids them), and takes every write.
 fn context(secrets: u16) -> (Arc<Context>, Writes) {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::pods::{Count, count, not_asked_for};
 use super::resolve::{Facts, Resolution, merge, resolve};
 use super::{Caches, Next, reconcile};
-use crate::controllers::testing;
+use crate::controllers::tests as testing;
 
 /// A key's document, and a value sealed for `trainer`/`token` with it.
 fn sealed() -> (KeyDocument, String) {

@@ -1,4 +1,4 @@
-//! A context whose API server is a function, and caches that are filled.
+//! For tests of the controllers: a context whose API server is a function, and caches that are filled.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
