@@ -56,7 +56,9 @@ where
 {
     let (reader, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
-    objects.into_iter().for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
+    for object in objects {
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
     writer.apply_watcher_event(&Event::InitDone);
     // A cache whose writer is gone is one of a process that ends.
     std::mem::forget(writer);

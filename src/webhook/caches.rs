@@ -102,7 +102,7 @@ fn demanding(target: &RwLock<HashSet<String>>, known: &Derived<bool>) {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     //! Caches that are filled without an API server.
 
     use serde_json::json;
@@ -118,7 +118,7 @@ pub mod tests {
     }
 
     /// With so many bindings in `vision`, each of another account, and one in each of its neighbours.
-    pub fn known(bindings: usize) -> Caches {
+    pub(in crate::webhook) fn known(bindings: usize) -> Caches {
         let caches = Caches::default();
         let mut all: Derived<Arc<Binding>> = (0..bindings).map(|number| binding("vision", format!("b{number:05}"))).collect();
         all.extend(["visio", "vision-2"].map(|neighbour| binding(neighbour, "trainer".to_owned())));

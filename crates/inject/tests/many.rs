@@ -52,7 +52,7 @@ fn of_ten_thousand_bindings_that_fit_a_denial_names_what_is_wrong_with_them() {
         &review,
         &facts(&many(&review, MANY, |number, one| {
             if number == 9999 {
-                one["status"] = json!({})
+                one["status"] = json!({});
             }
         })),
     );

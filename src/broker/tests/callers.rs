@@ -210,7 +210,7 @@ async fn one_watch_that_the_api_server_does_not_take_up_any_more_stops_release_t
     let router = world.router();
     assert_eq!(ask(&router, "/v1/release", &world.token(), &plan()).await.status, StatusCode::OK);
     let nobody = tower::service_fn(|_: axum::http::Request<kube::client::Body>| async {
-        Err::<axum::http::Response<kube::client::Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+        Err::<axum::http::Response<kube::client::Body>, _>(io::Error::from(io::ErrorKind::ConnectionRefused))
     });
     let _client = world.confirmed.noting("bindings", &kube::Client::new(nobody, "default"));
     let answered = ask(&router, "/v1/release", &world.token(), &plan()).await;

@@ -215,6 +215,7 @@ async fn of_a_binding_whose_namespace_goes_nothing_is_written_and_the_broker_is_
             namespaces: testing::filled(namespaces.into_iter().map(|one| serde_json::from_value(one).unwrap()).collect()),
             pods: testing::filled(Vec::new()),
             answers: std::sync::Mutex::default(),
+            held: super::held::Seen::default(),
         };
         assert_eq!(reconcile(&binding, &caches, &context).await.unwrap(), next);
         assert!(writes.lock().unwrap().is_empty());
