@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use kustody_providers::Error;
-use kustody_providers::key_store::{KeyStore, Record};
+use kustody_providers::key_store::{KeyStore, Record, Written};
 use kustody_providers::local::secret;
 
 #[cfg(test)]
@@ -39,14 +39,14 @@ impl KeyStore for Secrets {
         }
     }
 
-    async fn replace(&self, record: &Record) -> Result<(), Error> {
+    async fn replace(&self, record: &Record) -> Result<Written, Error> {
         let conflict = |detail: &str| Error::Conflict { id: record.name.clone(), detail: detail.to_owned() };
         if record.revision.is_empty() {
             // Without a revision the API server would overwrite whatever is there.
             return Err(conflict("it was never read, so it cannot be replaced"));
         }
         match self.0.replace(&record.name, &PostParams::default(), &secret::written(record)).await {
-            Ok(_) => Ok(()),
+            Ok(written) => Ok(secret::stamp(&written)),
             Err(kube::Error::Api(status)) if status.is_conflict() => Err(conflict("its Secret was written by another")),
             Err(kube::Error::Api(status)) if status.is_not_found() => Err(conflict("its Secret was deleted by another")),
             Err(error) => Err(failed("write", &record.name, &error)),

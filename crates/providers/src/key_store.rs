@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use kustody_core::secret::SecretBytes;
 
 use crate::Error;
@@ -21,6 +22,14 @@ pub struct Record {
     pub data: BTreeMap<String, SecretBytes>,
 }
 
+/// What the store says of a write.
+pub struct Written {
+    /// The revision that the record has now.
+    pub revision: String,
+    /// When it was written by the store's own clock, which is not ours; absent when the store does not say.
+    pub at: Option<Timestamp>,
+}
+
 /// Where the local provider keeps its records. Reads are live, never from a cache.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
@@ -29,7 +38,7 @@ pub trait KeyStore: Send + Sync {
     /// Makes the record; `Ok(false)` when one of that name is already there, which then stays as it is.
     async fn create(&self, record: &Record) -> Result<bool, Error>;
     /// Replaces the record if its revision is still the one given; else [`Error::Conflict`].
-    async fn replace(&self, record: &Record) -> Result<(), Error>;
+    async fn replace(&self, record: &Record) -> Result<Written, Error>;
     /// All records that carry these labels.
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error>;
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use kustody_core::secret::SecretBytes;
 
-use crate::key_store::{KeyStore, Record};
+use crate::key_store::{KeyStore, Record, Written};
 use crate::{Claim, Context, CreateKey, Error, Provider, State};
 
 /// A [`KeyStore`] in memory, for tests: it remembers what was read and can lose an answer.
@@ -19,6 +20,7 @@ struct Contents {
     records: BTreeMap<String, Record>,
     reads: Vec<String>,
     lose: Option<&'static str>,
+    time: Option<Timestamp>,
 }
 
 fn copy(record: &Record, revision: &str) -> Record {
@@ -59,6 +61,11 @@ impl MemoryStore {
         self.locked().lose = Some(prefix);
     }
 
+    /// What the store's own clock says from now on; before, it agrees that whatever is due is due.
+    pub fn tell(&self, time: Timestamp) {
+        self.locked().time = Some(time);
+    }
+
     /// Names that were read, in order.
     pub fn reads(&self) -> Vec<String> {
         self.locked().reads.clone()
@@ -96,12 +103,13 @@ impl KeyStore for MemoryStore {
         Ok(true)
     }
 
-    async fn replace(&self, record: &Record) -> Result<(), Error> {
+    async fn replace(&self, record: &Record) -> Result<Written, Error> {
         if self.locked().records.get(&record.name).is_none_or(|found| found.revision != record.revision) {
             return Err(Error::Conflict { id: record.name.clone(), detail: "it was written by another".to_owned() });
         }
         self.tamper(record);
-        Ok(())
+        let store = self.locked();
+        Ok(Written { revision: store.revision.to_string(), at: Some(store.time.unwrap_or(Timestamp::MAX)) })
     }
 
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {

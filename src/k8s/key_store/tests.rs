@@ -70,6 +70,17 @@ async fn a_record_is_replaced_only_at_the_revision_that_was_read() {
 }
 
 #[tokio::test]
+async fn a_write_s_time_is_the_api_server_s() {
+    let mut answer = secret();
+    let managed = |time: &str| json!({"manager": "m", "operation": "Update", "time": time});
+    answer["metadata"]["managedFields"] = json!([managed("2026-01-01T00:00:00Z"), managed("2026-01-02T00:00:00Z")]);
+    let (store, _) = against(200, answer);
+    let found = store.read("kustody-key-n").await.unwrap().unwrap();
+    let written = store.replace(&found).await.unwrap();
+    assert_eq!((written.revision.as_str(), written.at), ("7", Some("2026-01-02T00:00:00Z".parse().unwrap())));
+}
+
+#[tokio::test]
 async fn a_record_that_was_never_read_replaces_nothing() {
     let (store, seen) = against(200, secret());
     let error = store.replace(&record("")).await.unwrap_err();

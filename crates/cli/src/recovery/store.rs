@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use kustody_providers::Error;
-use kustody_providers::key_store::{KeyStore, Record};
+use kustody_providers::key_store::{KeyStore, Record, Written};
 use kustody_providers::local::secret;
 
 use crate::failure::fault;
@@ -54,7 +54,7 @@ impl KeyStore for OperatorSecrets {
         }
     }
 
-    async fn replace(&self, record: &Record) -> Result<(), Error> {
+    async fn replace(&self, record: &Record) -> Result<Written, Error> {
         Err(Error::Conflict { id: record.name.clone(), detail: "kubectl kustody overwrites no record".to_owned() })
     }
 

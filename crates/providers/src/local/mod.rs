@@ -16,6 +16,7 @@ use crate::{Capabilities, Claim, Context, CreateKey, Error, Key, Probe, Provider
 
 mod crypto;
 mod derivation;
+mod destruction;
 mod export;
 mod private_file;
 mod record;
@@ -100,16 +101,10 @@ impl Provider for Local {
             None => "embedded KMS, whose root key is made with the first key".to_owned(),
         };
         if let Some(root) = root {
-            for mut record in self.store.list(&record::of_provider(&self.name)).await? {
+            for record in self.store.list(&record::of_provider(&self.name)).await? {
                 root.must_have_wrapped(&record, record::id(&record).unwrap_or(&record.name), &self.name)?;
-                // What a cloud does by itself: the list is live, and a record that was written since stays as it is.
-                if record::is_due(&record, (self.clock)())? {
-                    record::destroy(&mut record)?;
-                    match self.store.replace(&record).await {
-                        Ok(()) | Err(Error::Conflict { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
+                // What a cloud does by itself.
+                destruction::when_due(self.store.as_ref(), record, (self.clock)()).await?;
             }
         }
         Ok(Probe {

@@ -16,6 +16,7 @@ const IMPORTED_LABEL: &str = "kustody.dev/local-imported";
 pub(super) const PROVIDER: &str = "kustody.dev/provider";
 const ID: &str = "kustody.dev/key-id";
 const DELETION: &str = "kustody.dev/key-deletion";
+const DUE: &str = "kustody.dev/key-due";
 const STATE: &str = "kustody.dev/key-state";
 const TAGS: &str = "kustody.dev/key-tags";
 const VERSIONS: &str = "kustody.dev/key-versions";
@@ -146,15 +147,22 @@ pub(super) fn add(record: &mut Record, version: Version, wrapped: SecretBytes) -
 pub(super) fn set_state(record: &mut Record, state: State, deletion: Option<Timestamp>) -> Result<(), Error> {
     record.annotations.insert(STATE.to_owned(), json(&state)?);
     record.annotations.remove(DELETION);
+    record.annotations.remove(DUE);
     if let Some(at) = deletion {
         record.annotations.insert(DELETION.to_owned(), json(&at)?);
     }
     Ok(())
 }
 
-/// Whether the time of a scheduled deletion has passed.
-pub(super) fn is_due(record: &Record, now: Timestamp) -> Result<bool, Error> {
-    Ok(state(record)? == State::PendingDeletion && deletion(record)?.is_some_and(|at| at <= now))
+/// The time of a scheduled deletion, when it has passed.
+pub(super) fn due(record: &Record, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    if state(record)? == State::PendingDeletion { Ok(deletion(record)?.filter(|at| *at <= now)) } else { Ok(None) }
+}
+
+/// Notes since when its time has passed by our clock.
+pub(super) fn note_due(record: &mut Record, now: Timestamp) -> Result<(), Error> {
+    record.annotations.insert(DUE.to_owned(), json(&now)?);
+    Ok(())
 }
 
 /// Forgets all material; what the key was stays known.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kustody_core::secret::SecretBytes;
 
-use crate::key_store::Record;
+use crate::key_store::{Record, Written};
 
 /// On every such Secret.
 pub const LABEL: &str = "kustody.dev/local-key";
@@ -21,6 +21,15 @@ pub fn read(secret: Secret) -> Record {
         labels: metadata.labels.unwrap_or_default(),
         annotations: metadata.annotations.unwrap_or_default(),
         data: data.unwrap_or_default().into_iter().map(|(name, ByteString(value))| (name, SecretBytes::new(value))).collect(),
+    }
+}
+
+/// What the API server says of a write in its answer: it notes the time of every write itself.
+pub fn stamp(secret: &Secret) -> Written {
+    let fields = secret.metadata.managed_fields.iter().flatten();
+    Written {
+        revision: secret.metadata.resource_version.clone().unwrap_or_default(),
+        at: fields.filter_map(|managed| managed.time.as_ref()).map(|time| time.0).max(),
     }
 }
 

@@ -47,6 +47,33 @@ conformance!(
 );
 
 #[tokio::test]
+async fn a_clock_that_jumps_ahead_destroys_no_key_before_the_store_s_clock_says_so_too() {
+    let store: Arc<MemoryStore> = Arc::default();
+    let second = |second| Timestamp::from_second(second).unwrap();
+    let jumped = Arc::new(move || second(4_000_000_000));
+    let at = second(5000);
+    let provider = |clock| Local::new(Arc::<MemoryStore>::clone(&store), "local", RootKeySource::Generated, clock);
+    let early = provider(Arc::new(move || second(1000)));
+    let key = early.create_key(&request("nonce0097", "a")).await.unwrap();
+    early.set_state(&key.id, &claim("a", "owner-1"), &Wanted::Deleted { at }).await.unwrap();
+
+    store.tell(second(4999));
+    let ahead = provider(jumped);
+    ahead.probe().await.unwrap();
+    let found = ahead.describe_key(&key.id).await.unwrap();
+    assert_eq!((found.state, found.deletion), (State::PendingDeletion, Some(at)));
+    // Whoever takes it back has it back.
+    ahead.set_state(&key.id, &claim("a", "owner-1"), &Wanted::Enabled).await.unwrap();
+    let sealed = ahead.wrap(&key.id, &SecretBytes::new(b"x".to_vec()), &context("c")).await.unwrap();
+    ahead.unwrap(&key.id, &sealed.ciphertext, &context("c")).await.unwrap();
+
+    early.set_state(&key.id, &claim("a", "owner-1"), &Wanted::Deleted { at }).await.unwrap();
+    store.tell(second(5000));
+    ahead.probe().await.unwrap();
+    assert_eq!(ahead.describe_key(&key.id).await.unwrap().state, State::Destroyed);
+}
+
+#[tokio::test]
 async fn a_key_is_destroyed_after_its_time_and_no_sooner() {
     let store: Arc<MemoryStore> = Arc::default();
     let now = Arc::new(std::sync::atomic::AtomicI64::new(0));
