@@ -5,10 +5,14 @@ use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use kube::runtime::utils::{self, ResetTimerBackoff};
+
 /// Wait after the first failure; doubled after each further one.
 const FIRST: Duration = Duration::from_millis(500);
 /// Longest wait before jitter.
 const LONGEST: Duration = Duration::from_mins(2);
+/// The same between two tries of a watch.
+const LONGEST_OF_WATCHES: Duration = Duration::from_secs(5);
 
 /// Failures in a row, by object.
 pub struct Backoff<K>(Mutex<HashMap<K, u32>>);
@@ -35,6 +39,31 @@ impl<K: Eq + Hash> Backoff<K> {
     }
 }
 
+/// Between two tries of a watch. As kube's own, but seconds at the most and not half a minute: what is released and what is
+/// refused hang on what watches say, and few processes have them.
+pub fn of_watches() -> impl utils::Backoff {
+    ResetTimerBackoff::new(Doubling(FIRST), Duration::from_mins(1))
+}
+
+/// From [`FIRST`] to [`LONGEST_OF_WATCHES`], for ever.
+struct Doubling(Duration);
+
+impl Iterator for Doubling {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.0;
+        self.0 = wait.saturating_mul(2).min(LONGEST_OF_WATCHES);
+        Some(jittered(wait))
+    }
+}
+
+impl utils::Backoff for Doubling {
+    fn reset(&mut self) {
+        self.0 = FIRST;
+    }
+}
+
 /// Between three and five quarters of `wait`.
 pub fn jittered(wait: Duration) -> Duration {
     let mut byte = [128];
@@ -47,7 +76,7 @@ pub fn jittered(wait: Duration) -> Duration {
 mod tests {
     use std::time::Duration;
 
-    use super::{Backoff, FIRST, LONGEST, jittered};
+    use super::{Backoff, FIRST, LONGEST, LONGEST_OF_WATCHES, jittered, of_watches};
 
     #[test]
     fn waits_grow_to_a_limit_and_begin_anew_after_a_success() {
@@ -59,6 +88,13 @@ mod tests {
         assert!(backoff.next("b") <= FIRST.mul_f64(1.25), "another object's failures do not count");
         backoff.forget(&"a");
         assert!(backoff.next("a") <= FIRST.mul_f64(1.25));
+    }
+
+    #[test]
+    fn a_watch_is_tried_again_within_seconds_however_often_it_failed() {
+        let waits: Vec<Duration> = of_watches().take(40).collect();
+        assert!(waits[0] <= FIRST.mul_f64(1.25) && waits[1] > FIRST, "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= LONGEST_OF_WATCHES.mul_f64(1.25)), "{waits:?}");
     }
 
     #[test]

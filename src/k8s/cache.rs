@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::backoff::of_watches;
 use crate::runtime::readiness::Readiness;
 
 /// How often one who waits for a cache looks.
@@ -53,7 +54,7 @@ impl Watches {
     {
         let (reader, writer) = reflector::store();
         let stream = watcher(api, config)
-            .default_backoff()
+            .backoff(of_watches())
             .modify(move |object| {
                 object.meta_mut().managed_fields = None;
                 trim(object);

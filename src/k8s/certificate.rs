@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
+use super::backoff::of_watches;
 use crate::runtime::expiry::Source;
 use crate::runtime::process::Process;
 use crate::runtime::readiness::Token;
@@ -43,7 +44,7 @@ fn watch(name: &str) -> watcher::Config {
 pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, process: &Process) -> Followed {
     let target = Followed { certificate: Certificate::default(), authority: Arc::default() };
     let changes = watcher(Api::<Secret>::namespaced(client, namespace), watch(name))
-        .default_backoff()
+        .backoff(of_watches())
         .applied_objects()
         .take_until(process.stop.clone().cancelled_owned());
     let mut follower = Follower {

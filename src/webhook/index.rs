@@ -10,6 +10,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use crate::k8s::backoff::of_watches;
 use crate::k8s::cache::Watches;
 
 /// How many events that are there already become known together: a namespace of many objects is not derived anew for each.
@@ -34,7 +35,7 @@ pub fn index<K, V>(
     V: Send + 'static,
 {
     let mut waiting = Some(watches.readiness.register(name));
-    let events = watcher(api, config).default_backoff().take_until(watches.stop.clone().cancelled_owned()).ready_chunks(AT_ONCE);
+    let events = watcher(api, config).backoff(of_watches()).take_until(watches.stop.clone().cancelled_owned()).ready_chunks(AT_ONCE);
     watches.tasks.spawn(async move {
         tokio::pin!(events);
         let (mut known, mut listed) = (Derived::new(), Derived::new());

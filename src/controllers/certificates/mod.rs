@@ -17,7 +17,7 @@ use kustody_core::wire::BROKER_NAME;
 
 use super::context::Context;
 use crate::config::{Certificates, Config};
-use crate::k8s::backoff::{Backoff, jittered};
+use crate::k8s::backoff::{Backoff, jittered, of_watches};
 use crate::runtime::expiry::{Expiries, Source};
 
 pub mod authority;
@@ -88,12 +88,12 @@ impl Kept<'_> {
         let mut changes = select_all(
             ca.into_iter()
                 .chain([config.webhook_secret(), config.broker_secret()])
-                .map(|name| watcher(self.secrets.clone(), by_name(name)).default_backoff().touched_objects().map(drop).boxed()),
+                .map(|name| watcher(self.secrets.clone(), by_name(name)).backoff(of_watches()).touched_objects().map(drop).boxed()),
         );
         let mutating = watcher(self.mutating.clone(), by_name(config.webhook_configuration()));
-        changes.push(mutating.default_backoff().touched_objects().map(drop).boxed());
+        changes.push(mutating.backoff(of_watches()).touched_objects().map(drop).boxed());
         let validating = watcher(self.validating.clone(), by_name(config.gates_configuration()));
-        changes.push(validating.default_backoff().touched_objects().map(drop).boxed());
+        changes.push(validating.backoff(of_watches()).touched_objects().map(drop).boxed());
         changes
     }
 

@@ -13,6 +13,7 @@ use kustody_api::encryption_key::DesiredState;
 use kustody_api::{EncryptionKey, EncryptionKeyStatus, KeyProvider, Reason, SecretBinding};
 use kustody_providers::{Claim, Error as ProviderError};
 
+use crate::k8s::backoff::of_watches;
 use super::context::{Context, Next, drive};
 use crate::k8s::cache::filled;
 use crate::k8s::events::Events;
@@ -41,7 +42,7 @@ pub async fn run(context: Arc<Context>) {
     let client = &context.client;
     let (reader, writer) = reflector::store();
     let keys = watcher(Api::<EncryptionKey>::all(client.clone()), watcher::Config::default().any_semantic())
-        .default_backoff()
+        .backoff(of_watches())
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation, predicates_config());
@@ -49,7 +50,7 @@ pub async fn run(context: Arc<Context>) {
     let of_provider = reader.clone();
     let of_namespace = reader.clone();
     let namespaces = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default().any_semantic())
-        .default_backoff()
+        .backoff(of_watches())
         .applied_objects()
         .predicate_filter(predicates::labels, predicates_config());
     let controller = Controller::for_stream(keys, reader)

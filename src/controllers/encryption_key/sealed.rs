@@ -11,12 +11,14 @@ use kustody_api::{EncryptionKey, SecretBinding};
 use kustody_core::sealing::SealedValue;
 use kustody_core::sealing::format::hex;
 
+use crate::k8s::backoff::of_watches;
+
 /// A cache of all bindings, trimmed while decoding, and the keys of which a binding began or ceased to use something.
 pub fn watch(client: &Client) -> (Store<SecretBinding>, impl Stream<Item = ObjectRef<EncryptionKey>> + Send + use<>) {
     let (reader, writer) = reflector::store();
     let mut used = Used::default();
     let keys = watcher(Api::<SecretBinding>::all(client.clone()), watcher::Config::default().any_semantic())
-        .default_backoff()
+        .backoff(of_watches())
         .modify(trim)
         .reflect(writer)
         // What fails is retried by the watcher, and told by the watch of the same kind in `secret_binding`.

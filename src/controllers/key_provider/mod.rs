@@ -10,6 +10,7 @@ use kustody_api::KeyProvider;
 use kustody_providers::{Error as ProviderError, Probe};
 use thiserror::Error as ThisError;
 
+use crate::k8s::backoff::of_watches;
 use super::context::{Context, Next, drive};
 use crate::k8s::events::Events;
 use crate::k8s::status;
@@ -37,7 +38,7 @@ pub fn controller(context: Arc<Context>) -> BoxFuture<'static, ()> {
     let api = Api::<KeyProvider>::all(context.client.clone());
     let (reader, writer) = reflector::store();
     let objects = watcher(api, watcher::Config::default())
-        .default_backoff()
+        .backoff(of_watches())
         .reflect(writer)
         .applied_objects()
         // Our own writes of the status are no reason to ask the provider again.

@@ -13,6 +13,7 @@ use kustody_api::conditions::{self, ConditionType};
 use kustody_api::{EncryptionKey, KeyProvider, Reason, SecretBinding};
 use kustody_core::wire::{InspectAnswer, InspectRequest};
 
+use crate::k8s::backoff::of_watches;
 use super::context::{Context, Next, drive};
 use super::uninjected;
 use crate::k8s::events::Events;
@@ -42,29 +43,29 @@ pub async fn run(context: Arc<Context>) {
     let config = || watcher::Config::default().any_semantic();
     let (bindings, writer) = reflector::store::<SecretBinding>();
     let objects = watcher(Api::all(client.clone()), config())
-        .default_backoff()
+        .backoff(of_watches())
         .reflect(writer)
         .applied_objects()
         // Requests come as annotations, which no generation counts.
         .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
     let (keys, writer) = reflector::store::<EncryptionKey>();
-    let key_changes = watcher(Api::all(client.clone()), config()).default_backoff().reflect(writer).touched_objects();
+    let key_changes = watcher(Api::all(client.clone()), config()).backoff(of_watches()).reflect(writer).touched_objects();
     let (providers, writer) = reflector::store::<KeyProvider>();
     let provider_changes = watcher(Api::all(client.clone()), config())
-        .default_backoff()
+        .backoff(of_watches())
         .reflect(writer)
         .touched_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     let (namespaces, writer) = reflector::store::<Namespace>();
     let namespace_changes = watcher(Api::all(client.clone()), config())
-        .default_backoff()
+        .backoff(of_watches())
         .modify(|namespace: &mut Namespace| namespace.metadata.managed_fields = None)
         .reflect(writer)
         .touched_objects()
         .predicate_filter(predicates::labels, PredicateConfig::default());
     let (pods, writer) = reflector::store::<Pod>();
     let pod_changes = watcher(Api::all(client.clone()), config())
-        .default_backoff()
+        .backoff(of_watches())
         .modify(|pod: &mut Pod| {
             pod.metadata.managed_fields = None;
             pods::trim(pod);
