@@ -74,6 +74,16 @@ pub enum Certificates {
     CertManager,
 }
 
+impl Certificates {
+    /// Of the Secrets' names: each source has its own, because cert-manager takes what it finds for its own and issues nothing.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Controller => "tls",
+            Self::CertManager => "cert-manager",
+        }
+    }
+}
+
 impl Config {
     /// Whether this process plays `role`.
     pub fn plays(&self, role: Role) -> bool {
@@ -87,12 +97,12 @@ impl Config {
 
     /// Secret of the webhook's certificate: `tls.crt`, `tls.key`, `ca.crt`.
     pub fn webhook_secret(&self) -> String {
-        format!("{}-webhook-tls", self.name)
+        format!("{}-webhook-{}", self.name, self.certificates.suffix())
     }
 
     /// Secret of the broker's certificate: `tls.crt`, `tls.key`, `ca.crt`.
     pub fn broker_secret(&self) -> String {
-        format!("{}-broker-tls", self.name)
+        format!("{}-broker-{}", self.name, self.certificates.suffix())
     }
 
     /// Service of the webhook.

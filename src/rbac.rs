@@ -108,7 +108,7 @@ pub const ROLES: &[Role] = &[
             ),
             named(
                 ours("", &["secrets"], &["watch"], "renew a certificate whose Secret was changed, or trust what cert-manager issued"),
-                &["{name}-ca", "{name}-webhook-tls", "{name}-broker-tls"],
+                &["{name}-ca", "{name}-webhook-tls", "{name}-broker-tls", "{name}-webhook-cert-manager", "{name}-broker-cert-manager"],
             ),
             ours("coordination.k8s.io", &["leases"], &["get", "create", "patch", "update"], "one replica acts"),
             evicting(cluster("", &["pods/eviction"], &["create"], "evict pods that lack their secrets, as disruption budgets allow")),
@@ -133,7 +133,10 @@ pub const ROLES: &[Role] = &[
                 "whether whoever writes an object of ours may use what it names",
             ),
             named(ours("", &["services"], &["list", "watch"], "the address that agents are given"), &["{name}-broker"]),
-            named(ours("", &["secrets"], &["get", "list", "watch"], "its own certificate, and no other Secret"), &["{name}-webhook-tls"]),
+            named(
+                ours("", &["secrets"], &["get", "list", "watch"], "its own certificate, and no other Secret"),
+                &["{name}-webhook-tls", "{name}-webhook-cert-manager"],
+            ),
         ],
     },
     Role {
@@ -150,7 +153,7 @@ pub const ROLES: &[Role] = &[
             cluster("", &["namespaces"], &["list", "watch"], "labels decide who may reach a provider"),
             cluster("authentication.k8s.io", &["tokenreviews"], &["create"], "when the cache does not know the pod yet"),
             ours("", &["secrets"], &["get", "list"], "wrapped keys of the embedded KMS and its root key"),
-            named(ours("", &["secrets"], &["watch"], "its own certificate"), &["{name}-broker-tls"]),
+            named(ours("", &["secrets"], &["watch"], "its own certificate"), &["{name}-broker-tls", "{name}-broker-cert-manager"]),
         ],
     },
 ];

@@ -68,8 +68,8 @@ args:
 - --audit-volume={{ ternary "empty-dir" "persistent-volume-claim" (eq .root.Values.broker.audit.volume.type "emptyDir") }}
 {{- if eq .role "controller" }}
 - --pods-without-secrets={{ lower .root.Values.controller.podsWithoutSecrets }}
-- --certificates={{ ternary "cert-manager" "controller" (eq .root.Values.certificates.source "certManager") }}
 {{- end }}
+- --certificates={{ ternary "cert-manager" "controller" (eq .root.Values.certificates.source "certManager") }}
 env:
 - name: KUSTODY_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}

@@ -23,6 +23,7 @@ pub struct Record {
 }
 
 /// What the store says of a write.
+#[derive(Debug)]
 pub struct Written {
     /// The revision that the record has now.
     pub revision: String,

@@ -13,8 +13,8 @@ use kustody_api::encryption_key::DesiredState;
 use kustody_api::{EncryptionKey, EncryptionKeyStatus, KeyProvider, Reason, SecretBinding};
 use kustody_providers::{Claim, Error as ProviderError};
 
-use crate::k8s::backoff::of_watches;
 use super::context::{Context, Next, drive};
+use crate::k8s::backoff::of_watches;
 use crate::k8s::cache::filled;
 use crate::k8s::events::Events;
 use crate::k8s::status;

@@ -10,8 +10,8 @@ use kustody_api::KeyProvider;
 use kustody_providers::{Error as ProviderError, Probe};
 use thiserror::Error as ThisError;
 
-use crate::k8s::backoff::of_watches;
 use super::context::{Context, Next, drive};
+use crate::k8s::backoff::of_watches;
 use crate::k8s::events::Events;
 use crate::k8s::status;
 

@@ -13,9 +13,9 @@ use kustody_api::conditions::{self, ConditionType};
 use kustody_api::{EncryptionKey, KeyProvider, Reason, SecretBinding};
 use kustody_core::wire::{InspectAnswer, InspectRequest};
 
-use crate::k8s::backoff::of_watches;
 use super::context::{Context, Next, drive};
 use super::uninjected;
+use crate::k8s::backoff::of_watches;
 use crate::k8s::events::Events;
 use crate::k8s::status;
 

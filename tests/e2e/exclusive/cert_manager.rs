@@ -63,11 +63,11 @@ impl Drop for Switched {
     }
 }
 
-const SECRETS: [&str; 2] = ["kustody-webhook-tls", "kustody-broker-tls"];
+const SECRETS: [&str; 2] = ["kustody-webhook-cert-manager", "kustody-broker-cert-manager"];
 
 /// Waits until both Secrets are signed by this authority, and the API server trusts it.
-fn in_place(authority: &str) {
-    for secret in SECRETS {
+fn in_place(authority: &str, secrets: [&str; 2]) {
+    for secret in secrets {
         eventually(&format!("{secret} of the authority"), || {
             let found = entry(secret, "ca.crt");
             if found.trim() == authority.trim() { Ok(()) } else { Err(found) }
@@ -115,7 +115,7 @@ fn cert_manager_issues_and_renews_both_certificates_and_its_secrets_are_not_writ
     home.binding(&canary());
     let switched = Switched::new();
     let authority = entry("kustody-cert-manager-ca", "tls.crt");
-    in_place(&authority);
+    in_place(&authority, SECRETS);
     assert_ne!(authority.trim(), entry("kustody-ca", "ca.crt").trim());
     for secret in SECRETS {
         let annotations: Value = get(&["-n", SYSTEM, "secret", secret])["metadata"]["annotations"].clone();
@@ -125,17 +125,18 @@ fn cert_manager_issues_and_renews_both_certificates_and_its_secrets_are_not_writ
     starts(&home);
 
     // Deleted, as one that was lost.
-    let (old, ends) = (entry("kustody-broker-tls", "tls.crt"), served("broker"));
-    kubectl(&["-n", SYSTEM, "delete", "secret", "kustody-broker-tls"]).good();
-    renewed("broker", "kustody-broker-tls", &old, &ends);
+    let (old, ends) = (entry("kustody-broker-cert-manager", "tls.crt"), served("broker"));
+    kubectl(&["-n", SYSTEM, "delete", "secret", "kustody-broker-cert-manager"]).good();
+    renewed("broker", "kustody-broker-cert-manager", &old, &ends);
     starts(&home);
 
     // Asked for, as cert-manager's own command does.
-    let (old, ends) = (entry("kustody-webhook-tls", "tls.crt"), served("webhook"));
+    let (old, ends) = (entry("kustody-webhook-cert-manager", "tls.crt"), served("webhook"));
     let issue = r#"[{"op": "add", "path": "/status/conditions/-", "value": {"type": "Issuing", "status": "True", "reason": "ManuallyTriggered",
         "message": "asked for", "lastTransitionTime": "2026-01-01T00:00:00Z"}}]"#;
-    kubectl(&["-n", SYSTEM, "patch", "certificate", "kustody-webhook-tls", "--subresource=status", "--type=json", "-p", issue]).good();
-    renewed("webhook", "kustody-webhook-tls", &old, &ends);
+    kubectl(&["-n", SYSTEM, "patch", "certificate", "kustody-webhook-cert-manager", "--subresource=status", "--type=json", "-p", issue])
+        .good();
+    renewed("webhook", "kustody-webhook-cert-manager", &old, &ends);
     starts(&home);
 
     // The authority itself is renewed under its key: who trusts the old certificate takes what the new one signs.
@@ -145,19 +146,19 @@ fn cert_manager_issues_and_renews_both_certificates_and_its_secrets_are_not_writ
         let found = entry("kustody-cert-manager-ca", "tls.crt");
         if found == authority { Err(found) } else { Ok(()) }
     });
-    let (old, ends) = (entry("kustody-broker-tls", "tls.crt"), served("broker"));
-    kubectl(&["-n", SYSTEM, "delete", "secret", "kustody-broker-tls"]).good();
-    renewed("broker", "kustody-broker-tls", &old, &ends);
-    assert_ne!(entry("kustody-broker-tls", "ca.crt"), entry("kustody-webhook-tls", "ca.crt"));
+    let (old, ends) = (entry("kustody-broker-cert-manager", "tls.crt"), served("broker"));
+    kubectl(&["-n", SYSTEM, "delete", "secret", "kustody-broker-cert-manager"]).good();
+    renewed("broker", "kustody-broker-cert-manager", &old, &ends);
+    assert_ne!(entry("kustody-broker-cert-manager", "ca.crt"), entry("kustody-webhook-cert-manager", "ca.crt"));
     starts(&home);
 
     assert_eq!(restarts(), before, "no restart was needed");
     assert_eq!(get(&["-n", SYSTEM, "secret", "kustody-ca"])["metadata"]["resourceVersion"], own["metadata"]["resourceVersion"]);
     run("helm", &["test", "kustody", "--namespace", SYSTEM], b"").good();
 
-    // And back: the controller takes the Secrets over, with the authority that it had.
+    // And back: the controller goes on with the Secrets and the authority that it had.
     drop(switched);
-    in_place(&entry("kustody-ca", "ca.crt"));
+    in_place(&entry("kustody-ca", "ca.crt"), ["kustody-webhook-tls", "kustody-broker-tls"]);
     starts(&home);
     drop(cert_manager);
 }
