@@ -12,13 +12,22 @@ use crate::harness::home::Home;
 use crate::harness::{SYSTEM, apply, eventually, kubectl, objects, run, setting, within};
 use crate::report::Report;
 
-/// Each disturbance, and what it does.
-const DISTURBANCES: [(&str, fn()); 5] = [
-    ("a rolling update", rolling),
-    ("a chart upgrade", upgrading),
-    ("a certificate roll", rolled),
-    ("a killed replica", killed),
-    ("a drained node", drained),
+/// What may fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fails {
+    Nothing,
+    /// What reaches a replica that is not there any more. No server can answer that, and the API server does not ask another:
+    /// whoever creates the pod tries again, and then it is admitted.
+    Connections,
+}
+
+/// Each disturbance, what it does, and what may fail meanwhile.
+const DISTURBANCES: [(&str, fn(), Fails); 5] = [
+    ("a rolling update", rolling, Fails::Nothing),
+    ("a chart upgrade", upgrading, Fails::Nothing),
+    ("a certificate roll", rolled, Fails::Nothing),
+    ("a killed replica", killed, Fails::Connections),
+    ("a drained node", drained, Fails::Nothing),
 ];
 
 /// Each disturbance once, under a stream of `rounds` pod creations; the short form leaves out the roll of two minutes, which
@@ -30,26 +39,28 @@ pub fn prove(rounds: u64, seed: u64) -> Report {
     let value = canary();
     home.binding(&value);
     let short = rounds < 1000;
-    for (name, disturb) in DISTURBANCES.into_iter().filter(|(name, _)| !short || *name != "a certificate roll") {
-        report.check(name, AssertUnwindSafe(|| under_load(&home, &value, rounds, disturb)));
+    for (name, disturb, fails) in DISTURBANCES.into_iter().filter(|(name, ..)| !short || *name != "a certificate roll") {
+        report.check(name, AssertUnwindSafe(|| under_load(&home, &value, rounds, disturb, fails)));
     }
     report
 }
 
-/// Disturbs while pods are admitted and released; none of either may fail.
-pub fn under_load(home: &Home, value: &str, rounds: u64, disturb: fn()) {
+/// Disturbs while pods are admitted and released; none of either may fail, but for what `fails` says.
+pub fn under_load(home: &Home, value: &str, rounds: u64, disturb: fn(), fails: Fails) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let admissions = scope.spawn(|| admitted(home, rounds, &over));
-        let releases = scope.spawn(|| released(home, value, &over));
+        let admissions = scope.spawn(|| admitted(home, rounds, &over, fails));
+        let releases = scope.spawn(|| released(home, value, &over, fails));
         // Also when the disturbance fails: the streams would go on for ever.
         let end = Over(&over);
         disturb();
         drop(end);
-        let (admitted, failed) = admissions.join().expect("the admissions");
+        let (admitted, again, failed) = admissions.join().expect("the admissions");
         let released = releases.join().expect("the releases");
         assert!(failed.is_empty(), "{} of {admitted} admissions failed, the first: {}", failed.len(), failed[0]);
-        println!("      {admitted} pods admitted, {released} released, none failed");
+        println!(
+            "      {admitted} pods admitted, {released} released, none failed; {again} creations met a replica that was gone, and were repeated"
+        );
     });
 }
 
@@ -62,37 +73,61 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Creates pods as server-side dry runs, `rounds` of them and on until the disturbance is over; every one is admitted.
-fn admitted(home: &Home, rounds: u64, over: &AtomicBool) -> (u64, Vec<String>) {
-    let (mut count, mut failed) = (0, Vec::new());
+/// Creates pods as server-side dry runs, `rounds` of them and on until the disturbance is over; every one is admitted. Answers
+/// with how many there were, how many were repeated, and what failed.
+fn admitted(home: &Home, rounds: u64, over: &AtomicBool, fails: Fails) -> (u64, usize, Vec<String>) {
+    let (mut count, mut again, mut failed) = (0, 0, Vec::new());
     while count < rounds || !over.load(Ordering::Relaxed) {
         let batch = 100;
-        let mut pod = objects::pod(&home.name, "x", "true");
-        pod["metadata"].as_object_mut().expect("metadata").remove("name");
-        pod["metadata"]["generateName"] = json!("train-");
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": vec![pod; batch]});
-        let said = run("kubectl", &["create", "--dry-run=server", "-o", "json", "-f", "-"], list.to_string().as_bytes());
-        failed.extend(said.err.lines().filter(|line| line.contains("rror")).map(str::to_owned));
-        // One object after the other, not a list.
-        let pods: Vec<Value> = serde_json::Deserializer::from_str(&said.out).into_iter().map_while(Result::ok).collect();
-        let bare = pods.iter().filter(|pod| pod["spec"]["initContainers"][0]["name"] != "kustody-agent").count();
-        if bare > 0 || pods.len() != batch {
-            failed.push(format!("{} of {batch} came back, {bare} of them without an agent", pods.len()));
+        let mut errors = create(home, batch);
+        if fails == Fails::Connections {
+            let lost = errors.len();
+            errors.retain(|error| !is_of_a_connection(error));
+            let lost = lost - errors.len();
+            again += lost;
+            if lost > 0 {
+                eventually("what was lost to be admitted", || create(home, lost).pop().map_or(Ok(()), Err));
+            }
         }
+        failed.append(&mut errors);
         count += batch as u64;
     }
-    (count, failed)
+    (count, again, failed)
+}
+
+/// Creates so many pods as a dry run: what failed, an error for each.
+fn create(home: &Home, count: usize) -> Vec<String> {
+    let mut pod = objects::pod(&home.name, "x", "true");
+    pod["metadata"].as_object_mut().expect("metadata").remove("name");
+    pod["metadata"]["generateName"] = json!("train-");
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": vec![pod; count]});
+    let said = run("kubectl", &["create", "--dry-run=server", "-o", "json", "-f", "-"], list.to_string().as_bytes());
+    let mut failed: Vec<String> = said.err.lines().filter(|line| line.contains("rror")).map(str::to_owned).collect();
+    // One object after the other, not a list.
+    let pods: Vec<Value> = serde_json::Deserializer::from_str(&said.out).into_iter().map_while(Result::ok).collect();
+    let bare = pods.iter().filter(|pod| pod["spec"]["initContainers"][0]["name"] != "kustody-agent").count();
+    if bare > 0 || pods.len() + failed.len() != count {
+        failed.push(format!("{} of {count} came back, {bare} of them without an agent", pods.len()));
+    }
+    failed
+}
+
+fn is_of_a_connection(error: &str) -> bool {
+    error.contains("failed to call webhook") && ["connection refused", "connection reset", "EOF"].iter().any(|why| error.contains(why))
 }
 
 /// Runs pods one after the other; each has its secret, and its agent succeeds the first time.
-fn released(home: &Home, value: &str, over: &AtomicBool) -> u32 {
+fn released(home: &Home, value: &str, over: &AtomicBool, fails: Fails) -> u32 {
     let mut count = 0;
     while count < 3 || !over.load(Ordering::Relaxed) {
         let name = format!("released-{}", crate::harness::unique());
         let mut pod = objects::pod(&home.name, &name, objects::PRINT_DIGESTS);
         // On the node that is not drained: it would end with it.
         pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "node1"});
-        apply(&pod).good();
+        eventually("admission", || {
+            let said = apply(&pod);
+            if fails == Fails::Connections && is_of_a_connection(&said.err) { Err(said.err) } else { Ok(said.good()) }
+        });
         let pod = home.pod(&name);
         assert_eq!(pod["status"]["initContainerStatuses"][0]["restartCount"], 0, "{}", pod["status"]);
         assert_eq!(home.logs(&name, "main"), format!("{0}\n{0}\n", digest(value)));
