@@ -50,13 +50,13 @@ pub fn under_load(home: &Home, value: &str, rounds: u64, disturb: fn(), fails: F
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let admissions = scope.spawn(|| admitted(home, rounds, &over, fails));
-        let releases = scope.spawn(|| released(home, value, &over, fails));
+        let running = scope.spawn(|| released(home, value, &over, fails));
         // Also when the disturbance fails: the streams would go on for ever.
         let end = Over(&over);
         disturb();
         drop(end);
         let (admitted, again, failed) = admissions.join().expect("the admissions");
-        let released = releases.join().expect("the releases");
+        let released = running.join().expect("the releases");
         assert!(failed.is_empty(), "{} of {admitted} admissions failed, the first: {}", failed.len(), failed[0]);
         println!(
             "      {admitted} pods admitted, {released} released, none failed; {again} creations met a replica that was gone, and were repeated"

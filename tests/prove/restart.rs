@@ -83,7 +83,7 @@ fn back(which: &[&str], before: &BTreeSet<String>) -> Result<Vec<Value>, String>
     let pods: Vec<Value> = list["items"].as_array().into_iter().flatten().filter(|pod| !ended(pod)).cloned().collect();
     let ready = |pod: &Value| crate::harness::condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True");
     if pods.is_empty() || !pods.iter().all(ready) || !containers(&pods).is_disjoint(before) {
-        return Err(pods.iter().map(|pod| format!("{} {}\n", pod["metadata"]["name"], pod["status"])).collect());
+        return Err(pods.iter().map(|pod| format!("{} {}", pod["metadata"]["name"], pod["status"])).collect::<Vec<_>>().join("\n"));
     }
     Ok(pods)
 }
