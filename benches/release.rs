@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::post;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
@@ -58,11 +59,13 @@ struct Served {
     process: Process,
     address: SocketAddr,
     authority: String,
+    began: Timestamp,
     _audit: tempfile::TempDir,
 }
 
 impl Served {
     async fn start(client: &Client) -> Self {
+        let began = SystemClock.now();
         let audit = tempfile::tempdir_in("target").expect("a directory on the disk");
         let secrets: Api<Secret> = Api::namespaced(client.clone(), "kustody-system");
         let secret = secrets.get("kustody-broker-tls").await.expect("the broker's certificate");
@@ -91,10 +94,10 @@ impl Served {
             assert!(Instant::now() < end, "the broker waits for {:?}", process.readiness.waiting());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Self { process, address, authority: String::from_utf8(authority).expect("PEM"), _audit: audit }
+        Self { process, address, authority: String::from_utf8(authority).expect("PEM"), began, _audit: audit }
     }
 
-    /// Real agents, a few at the same time, of a broker that has opened nothing yet.
+    /// Real agents, 64 at the same time, of a broker that has opened nothing yet.
     async fn cold(&self, agent: &Path, pods: &[Pod], tokens: &[String]) -> Vec<Row> {
         let by_broker = |call: &serde_json::Value| {
             call["impersonatedUser"]["username"] == USER && !matches!(call["verb"].as_str(), Some("list" | "watch"))
@@ -102,7 +105,7 @@ impl Served {
         let from = SystemClock.now();
         let next = Arc::new(AtomicUsize::new(0));
         let work: Arc<Vec<(String, String)>> = Arc::new(pods.iter().map(cluster::plan).zip(tokens.iter().cloned()).collect());
-        let agents = (0..8).map(|_| {
+        let agents = (0..64).map(|_| {
             let (next, work, agent) = (Arc::clone(&next), Arc::clone(&work), agent.to_owned());
             let settings = [(env::BROKER, format!("https://{}", self.address)), (env::CA, self.authority.clone())];
             tokio::task::spawn_blocking(move || {
@@ -116,6 +119,9 @@ impl Served {
         // The API server writes its log a moment later.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let made = calls(from, by_broker);
+        // That its calls are seen at all: it began with lists and watches.
+        let seen = calls(self.began, |call| call["impersonatedUser"]["username"] == USER);
+        assert!(!seen.is_empty(), "the API server wrote down no call of {USER}");
         #[expect(clippy::cast_precision_loss, reason = "a few")]
         let each = made.len() as f64 / PODS as f64;
         vec![

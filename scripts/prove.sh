@@ -21,11 +21,13 @@ cluster() { tests/cluster/down.sh; CLUSTER_ETCD=disk CLUSTER_RESTART_LIMIT=1s te
 before() {
   local clone=$KUSTODY_CACHE/before/$BEFORE
   [ -d "$clone" ] || { git worktree prune && git worktree add --detach "$clone" "$BEFORE" >&2; }
-  [ -e "$clone/target/images" ] || {
+  # Of all images only the newest few are kept.
+  [ -e "$(cat "$clone/target/images" 2>/dev/null)/complete" ] || {
     mkdir -p "$clone/target"
     # A target directory of its own: both clones are built once and stay.
     (cd "$clone" && CARGO_TARGET_DIR=$KUSTODY_CACHE/before/target scripts/images.sh) > "$clone/target/images.new" && mv "$clone/target/images"{.new,}
   }
+  touch "$(cat "$clone/target/images")"
   echo "$clone"
 }
 prepare() { # NAME: the cluster that the proof needs

@@ -117,6 +117,21 @@ impl Reconciles {
     }
 }
 
+/// No wait between errors of watches, each of which has had its own.
+struct AtOnce;
+
+impl Iterator for AtOnce {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+}
+
+impl kube::runtime::utils::Backoff for AtOnce {
+    fn reset(&mut self) {}
+}
+
 /// One pass; dropped without an outcome it counts as abandoned.
 struct Pass {
     metrics: Reconciles,
@@ -187,6 +202,8 @@ where
     };
     controller
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        // Each watch waits for itself; by default one that fails makes all of them wait, and each error longer.
+        .trigger_backoff(AtOnce)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(observed, |_, never, _| match *never {}, context)
         .for_each(|result| async {

@@ -27,8 +27,10 @@ for role in controller webhook broker; do
     tests/cluster/in.sh curl -sf "http://$ip:8080/metrics" > "$work/objects/metrics-$role-$ip"
   done
 done
-tests/cluster/on-node.sh tar -C "$CLUSTER_DIR/etcd" -cf - . | tar -C "$work/etcd" -xf -
-tests/cluster/on-node.sh tar -C "$CLUSTER_DIR/volumes" -cf - . | tar -C "$work/audit-records" -xf -
+# A file that grows meanwhile (1) is searched as far as it was read.
+copied() { { tests/cluster/on-node.sh tar -C "$1" -cf - . || [ $? = 1 ]; } | tar -C "$2" -xf -; }
+copied "$CLUSTER_DIR/etcd" "$work/etcd"
+copied "$CLUSTER_DIR/volumes" "$work/audit-records"
 
 # The list of canaries itself lies beside the cluster, not in a place that is searched.
 cargo xtask leak-scan --canaries "$CLUSTER_DIR/canaries" --planted "$work/planted" --report "$CLUSTER_DIR/leak-scan.txt" \

@@ -53,8 +53,10 @@ pub async fn run(context: Arc<Context>) {
         .backoff(of_watches())
         .applied_objects()
         .predicate_filter(predicates::labels, predicates_config());
+    let providers =
+        watcher(Api::<KeyProvider>::all(client.clone()), watcher::Config::default().any_semantic()).backoff(of_watches()).touched_objects();
     let controller = Controller::for_stream(keys, reader)
-        .watches(Api::<KeyProvider>::all(client.clone()), watcher::Config::default().any_semantic(), move |provider| {
+        .watches_stream(providers, move |provider: KeyProvider| {
             let name = provider.name_any();
             references(&of_provider, move |key| key.spec.provider_ref.name == name)
         })

@@ -103,7 +103,7 @@ fn beside(round: &Round, act: impl FnOnce()) {
     std::thread::scope(|scope| {
         let striking = scope.spawn(|| strike(round));
         act();
-        striking.join().expect("the strike");
+        striking.join().unwrap_or_else(|why| std::panic::resume_unwind(why));
     });
 }
 
