@@ -182,9 +182,11 @@ impl Provider for Local {
             return Err(Error::State { operation: "rotate", id: id.to_owned(), state });
         }
         if record::primary(&record)?.id == from {
+            // Read anew: a version under a root key that is only left in this process would be lost with it.
+            let root = self.root.reload(self.store.as_ref()).await?;
+            root.must_have_wrapped(&record, id, &self.name)?;
             // The version that is there must open: a wrong root key must not wrap beside the right one.
             self.material(&record, id, from).await?;
-            let root = self.root_of(&record, id).await?;
             let version = record::next(&record, (self.clock)())?;
             let wrapped = root.wrap_material(&crypto::random_key()?, id, &version.id)?;
             record::add(&mut record, version, wrapped)?;

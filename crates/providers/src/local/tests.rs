@@ -170,13 +170,15 @@ async fn an_id_that_cannot_be_ours_is_absent_and_never_part_of_a_request() {
 }
 
 #[tokio::test]
-async fn no_key_is_made_under_a_root_key_that_only_this_process_still_holds() {
+async fn no_key_or_version_is_made_under_a_root_key_that_only_this_process_still_holds() {
     let (store, provider) = fresh();
     let key = provider.create_key(&request("nonce0009", "a")).await.unwrap();
     store.remove(&root_record(&store));
-    for error in [provider.create_key(&request("nonce0010", "b")).await.err(), provider.probe().await.err()] {
+    let rotated = provider.rotate_key(&key.id, &claim("a", "owner-1"), "1").await;
+    for error in [provider.create_key(&request("nonce0010", "b")).await.err(), provider.probe().await.err(), rotated.err()] {
         assert!(error.unwrap().to_string().contains("restore that Secret"));
     }
+    assert_eq!(provider.describe_key(&key.id).await.unwrap(), key);
     // What runs goes on: the root key that made the key is still in memory.
     provider.wrap(&key.id, &SecretBytes::new(vec![1]), &context("x")).await.unwrap();
 }
