@@ -10,6 +10,9 @@ use kustody_core::secret::SecretBytes;
 use crate::key_store::{KeyStore, Record, Written};
 use crate::{Claim, Context, CreateKey, Error, Provider, State};
 
+/// Where the embedded KMS notes its own time in a write of which it wants to know the store's.
+const NOTED: &str = "kustody.dev/key-due";
+
 /// A [`KeyStore`] in memory, for tests: it remembers what was read and can lose an answer.
 #[derive(Default)]
 pub struct MemoryStore(Mutex<Contents>);
@@ -61,7 +64,7 @@ impl MemoryStore {
         self.locked().lose = Some(prefix);
     }
 
-    /// What the store's own clock says from now on; before, it agrees that whatever is due is due.
+    /// What the store's own clock says from now on; before, it agrees with whoever notes his time.
     pub fn tell(&self, time: Timestamp) {
         self.locked().time = Some(time);
     }
@@ -109,7 +112,8 @@ impl KeyStore for MemoryStore {
         }
         self.tamper(record);
         let store = self.locked();
-        Ok(Written { revision: store.revision.to_string(), at: Some(store.time.unwrap_or(Timestamp::MAX)) })
+        let noted = record.annotations.get(NOTED).and_then(|noted| serde_json::from_str(noted).ok());
+        Ok(Written { revision: store.revision.to_string(), at: store.time.or(noted) })
     }
 
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {

@@ -203,9 +203,14 @@ impl Provider for Local {
         }
         if let Wanted::Deleted { at } = wanted
             && found.deletion.is_none()
-            && *at <= (self.clock)()
         {
-            return Err(Error::Configuration { detail: format!("key {id}: a deletion is scheduled for a time to come, and {at} is over") });
+            let now = (self.clock)();
+            if *at <= now {
+                return Err(Error::Configuration {
+                    detail: format!("key {id}: a deletion is scheduled for a time to come, and {at} is over"),
+                });
+            }
+            destruction::by_the_store_s_clock(self.store.as_ref(), &mut record, id, now).await?;
         }
         let (state, deletion) = match wanted {
             Wanted::Enabled => (State::Enabled, None),

@@ -16,7 +16,7 @@ const IMPORTED_LABEL: &str = "kustody.dev/local-imported";
 pub(super) const PROVIDER: &str = "kustody.dev/provider";
 const ID: &str = "kustody.dev/key-id";
 const DELETION: &str = "kustody.dev/key-deletion";
-const DUE: &str = "kustody.dev/key-due";
+const NOTED: &str = "kustody.dev/key-due";
 const STATE: &str = "kustody.dev/key-state";
 const TAGS: &str = "kustody.dev/key-tags";
 const VERSIONS: &str = "kustody.dev/key-versions";
@@ -147,7 +147,7 @@ pub(super) fn add(record: &mut Record, version: Version, wrapped: SecretBytes) -
 pub(super) fn set_state(record: &mut Record, state: State, deletion: Option<Timestamp>) -> Result<(), Error> {
     record.annotations.insert(STATE.to_owned(), json(&state)?);
     record.annotations.remove(DELETION);
-    record.annotations.remove(DUE);
+    record.annotations.remove(NOTED);
     if let Some(at) = deletion {
         record.annotations.insert(DELETION.to_owned(), json(&at)?);
     }
@@ -159,9 +159,9 @@ pub(super) fn due(record: &Record, now: Timestamp) -> Result<Option<Timestamp>, 
     if state(record)? == State::PendingDeletion { Ok(deletion(record)?.filter(|at| *at <= now)) } else { Ok(None) }
 }
 
-/// Notes since when its time has passed by our clock.
-pub(super) fn note_due(record: &mut Record, now: Timestamp) -> Result<(), Error> {
-    record.annotations.insert(DUE.to_owned(), json(&now)?);
+/// Notes what our clock says: a write that changes nothing else, of which the store says when it was by its own.
+pub(super) fn note_time(record: &mut Record, now: Timestamp) -> Result<(), Error> {
+    record.annotations.insert(NOTED.to_owned(), json(&now)?);
     Ok(())
 }
 

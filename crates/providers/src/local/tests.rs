@@ -67,10 +67,37 @@ async fn a_clock_that_jumps_ahead_destroys_no_key_before_the_store_s_clock_says_
     let sealed = ahead.wrap(&key.id, &SecretBytes::new(b"x".to_vec()), &context("c")).await.unwrap();
     ahead.unwrap(&key.id, &sealed.ciphertext, &context("c")).await.unwrap();
 
+    store.tell(second(1000));
     early.set_state(&key.id, &claim("a", "owner-1"), &Wanted::Deleted { at }).await.unwrap();
     store.tell(second(5000));
     ahead.probe().await.unwrap();
     assert_eq!(ahead.describe_key(&key.id).await.unwrap().state, State::Destroyed);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_the_store_s_schedules_no_deletion_and_both_times_are_said() {
+    let store: Arc<MemoryStore> = Arc::default();
+    let time = |second| Timestamp::from_second(second).unwrap();
+    let provider =
+        |second| Local::new(Arc::<MemoryStore>::clone(&store), "local", RootKeySource::Generated, Arc::new(move || time(second)));
+    let (owner, day) = (claim("a", "owner-1"), 86_400);
+    let key = provider(0).create_key(&request("nonce0096", "a")).await.unwrap();
+    store.tell(time(40 * day));
+    for wrong in [0, 40 * day - 301, 40 * day + 301, 90 * day] {
+        let at = time(wrong + 7 * day);
+        let error = provider(wrong).set_state(&key.id, &owner, &Wanted::Deleted { at }).await.unwrap_err().to_string();
+        for part in [&key.id, &time(wrong).to_string(), "1970-02-10T00:00:00Z", "set the clock of the node right"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let right = provider(40 * day + 300);
+        assert_eq!(right.describe_key(&key.id).await.unwrap(), key, "nothing is scheduled");
+        right.probe().await.unwrap();
+    }
+    let (right, at) = (provider(40 * day - 300), time(47 * day));
+    let scheduled = right.set_state(&key.id, &owner, &Wanted::Deleted { at }).await.unwrap();
+    assert_eq!((scheduled.state, scheduled.deletion), (State::PendingDeletion, Some(at)));
+    // One that is scheduled keeps its time, whatever the clock says when it is asked for again.
+    assert_eq!(provider(0).set_state(&key.id, &owner, &Wanted::Deleted { at: time(day) }).await.unwrap(), scheduled);
 }
 
 #[tokio::test]
