@@ -12,6 +12,7 @@ use kustody_api::conditions::{self, ConditionType, Observation};
 use kustody_api::encryption_key::DesiredState;
 use kustody_api::{EncryptionKey, EncryptionKeyStatus, KeyProvider, Reason, SecretBinding};
 use kustody_providers::{Claim, Error as ProviderError};
+use tokio::time::Instant;
 
 use super::context::{Context, Next, drive};
 use crate::k8s::backoff::of_watches;
@@ -82,6 +83,7 @@ fn references(keys: &Store<EncryptionKey>, wanted: impl Fn(&EncryptionKey) -> bo
 async fn reconcile(seen: Arc<EncryptionKey>, sealed: Store<SecretBinding>, context: Arc<Context>) -> Result<Next, kube::Error> {
     let namespace = seen.namespace().unwrap_or_default();
     let api: Api<EncryptionKey> = Api::namespaced(context.client.clone(), &namespace);
+    let confirmed = Instant::now();
     let Some(key) = api.get_opt(&seen.name_any()).await? else { return Ok(Next::Settled) };
     let Some(facts) = facts(&key, &namespace, &sealed, &context).await? else { return Ok(Next::Settled) };
     let name = key.spec.provider_ref.name.clone();
@@ -99,7 +101,7 @@ async fn reconcile(seen: Arc<EncryptionKey>, sealed: Store<SecretBinding>, conte
                 (key, status, Vec::new(), Err(Failure::Provider(error)))
             }
             Ok(provider) => {
-                let mut pass = Pass::new(key, &facts, provider.as_ref(), &cluster, context.now());
+                let mut pass = Pass::new(key, &facts, provider.as_ref(), &cluster, context.now(), confirmed);
                 let result = pass.run(start).await;
                 (pass.key, pass.status, pass.said, result)
             }

@@ -9,6 +9,7 @@ use kustody_api::encryption_key::{KeyState, KeyVersion, Operation, PendingOperat
 use kustody_api::{EncryptionKey, EncryptionKeyStatus};
 use kustody_core::sealing::format::hex;
 use kustody_providers::{Claim, CreateKey, Key, Provider, State};
+use tokio::time::Instant;
 
 use super::plan::{self, Earlier, Facts, Start};
 use super::verdict::Failure;
@@ -38,15 +39,24 @@ pub struct Pass<'a> {
     pub cluster: &'a dyn Cluster,
     /// Now.
     pub now: Time,
+    /// When the last read or write of the object was begun: since then, at some time, it was as `key` is.
+    pub confirmed: Instant,
     /// What this pass says beside `Ready`.
     pub said: Vec<Observation>,
 }
 
 impl<'a> Pass<'a> {
-    /// Over `key`.
-    pub fn new(key: EncryptionKey, facts: &'a Facts, provider: &'a dyn Provider, cluster: &'a dyn Cluster, now: Time) -> Self {
+    /// Over `key`, which was read after `confirmed`.
+    pub fn new(
+        key: EncryptionKey,
+        facts: &'a Facts,
+        provider: &'a dyn Provider,
+        cluster: &'a dyn Cluster,
+        now: Time,
+        confirmed: Instant,
+    ) -> Self {
         let status = key.status.clone().unwrap_or_default();
-        Self { key, status, facts, provider, cluster, now, said: Vec::new() }
+        Self { key, status, facts, provider, cluster, now, confirmed, said: Vec::new() }
     }
 
     /// Goes on from `start` until the key is held, usable, and has a sealing key.
@@ -110,7 +120,9 @@ impl<'a> Pass<'a> {
 
     /// Writes the status as it stands, if nobody wrote since.
     pub async fn write(&mut self) -> Result<(), kube::Error> {
+        let begun = Instant::now();
         self.key = self.cluster.write(&self.key, &self.status).await?;
+        self.confirmed = begun;
         Ok(())
     }
 
@@ -209,6 +221,10 @@ impl Effect for Creation<'_, '_> {
     async fn find(&mut self, nonce: &str) -> Result<Option<Key>, Failure> {
         let found = self.0.provider.find_by_nonce(nonce).await?;
         Ok(found.filter(|key| key.claim().as_ref() == Some(&self.0.facts.claim)))
+    }
+
+    fn confirmed(&self) -> Instant {
+        self.0.confirmed
     }
 
     async fn act(&mut self, nonce: &str) -> Result<Key, Failure> {

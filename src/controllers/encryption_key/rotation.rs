@@ -8,6 +8,7 @@ use kustody_api::conditions::{ConditionType, Observation};
 use kustody_api::encryption_key::{Operation, PendingOperation, Rotation, RotationStatus};
 use kustody_api::key_provider::AdoptOperation;
 use kustody_providers::Key;
+use tokio::time::Instant;
 
 use super::pass::Pass;
 use super::verdict::{Failure, Verdict};
@@ -148,6 +149,10 @@ impl Effect for Rotating<'_, '_> {
     async fn find(&mut self, _: &str) -> Result<Option<Key>, Failure> {
         let key = self.pass.provider.describe_key(&self.id).await?;
         Ok(Some(key).filter(|key| took_place(&self.pass.status, key)))
+    }
+
+    fn confirmed(&self) -> Instant {
+        self.pass.confirmed
     }
 
     async fn act(&mut self, _: &str) -> Result<Key, Failure> {

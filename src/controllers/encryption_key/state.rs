@@ -7,6 +7,7 @@ use kustody_api::conditions::{ConditionType, Observation};
 use kustody_api::encryption_key::{DesiredState, EncryptionKeySpec, EncryptionKeyStatus, Operation, PendingOperation};
 use kustody_api::key_provider::AdoptOperation;
 use kustody_providers::{Key, State, Wanted};
+use tokio::time::Instant;
 
 use super::pass::Pass;
 use super::plan::{self, Facts};
@@ -231,6 +232,10 @@ impl Effect for Change<'_, '_> {
     /// The state itself says whether it took effect, and setting it again changes nothing.
     async fn find(&mut self, _: &str) -> Result<Option<Key>, Failure> {
         Ok(None)
+    }
+
+    fn confirmed(&self) -> Instant {
+        self.pass.confirmed
     }
 
     async fn act(&mut self, _: &str) -> Result<Key, Failure> {

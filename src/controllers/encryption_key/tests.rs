@@ -140,6 +140,8 @@ struct World {
     store: Arc<MemoryStore>,
     facts: Facts,
     now: jiff::Timestamp,
+    /// How long ago the object was read when a pass begins.
+    slept: std::time::Duration,
 }
 
 impl World {
@@ -162,7 +164,7 @@ impl World {
             users: Vec::new(),
             sealed: BTreeMap::new(),
         };
-        Self { store: Arc::default(), facts, now: "2026-03-01T00:00:00Z".parse().unwrap() }
+        Self { store: Arc::default(), facts, now: "2026-03-01T00:00:00Z".parse().unwrap(), slept: std::time::Duration::ZERO }
     }
 
     fn access(&mut self, lines: serde_json::Value) {
@@ -198,7 +200,8 @@ impl World {
             Err(verdict) => Err(verdict.into()),
             Ok(start) => {
                 let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now);
-                let mut pass = Pass::new(object, &self.facts, &provider, &server, now);
+                let confirmed = Instant::now().checked_sub(self.slept).unwrap();
+                let mut pass = Pass::new(object, &self.facts, &provider, &server, now, confirmed);
                 let result = pass.run(start).await;
                 // The caller's last write, which a crash also prevents.
                 match result {
@@ -330,8 +333,8 @@ async fn the_same_yaml_applied_again_finds_the_retained_key_and_adoption_takes_i
 
     for step in 0..6 {
         let fuse = Fuse { left: Mutex::new(Some(step)), after: step % 2 == 0 };
-        let world = World { store: Arc::default(), facts: world.facts.clone(), now: world.now };
-        let mut earlier = World { store: Arc::clone(&world.store), facts: world.facts.clone(), now: world.now };
+        let world = World { store: Arc::default(), facts: world.facts.clone(), now: world.now, slept: world.slept };
+        let mut earlier = World { store: Arc::clone(&world.store), facts: world.facts.clone(), now: world.now, slept: world.slept };
         earlier.facts.claim.owner_uid = "k1".to_owned();
         let first = status_of(&earlier.made().await);
         let object = world.object(Some(json!({"keyId": first.key_id})));

@@ -4,6 +4,8 @@ use kustody_api::Reason;
 use kustody_providers::Error as ProviderError;
 use thiserror::Error;
 
+use crate::controllers::intent::Late;
+
 /// The key is not ready, and this is what its condition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -32,6 +34,9 @@ pub enum Failure {
     /// The API server failed, or the object was changed since it was read.
     #[error("the API server refused or failed")]
     Kubernetes(#[from] kube::Error),
+    /// This process slept, and may lead no more.
+    #[error(transparent)]
+    Late(#[from] Late),
     /// No randomness.
     #[error("the system gave no random bytes")]
     Random,
@@ -73,7 +78,7 @@ pub fn condition_of(failure: &Failure, provider: &str) -> Option<Verdict> {
             };
             Verdict::new(reason, format!("KeyProvider {provider}: {error}{remedy}"))
         }
-        Failure::Kubernetes(_) | Failure::Random => return None,
+        Failure::Kubernetes(_) | Failure::Late(_) | Failure::Random => return None,
         Failure::Sealing(error) => Verdict::new(Reason::ProviderNotReady, format!("the sealing key could not be made: {error}")),
     })
 }

@@ -108,7 +108,7 @@ async fn a_key_is_not_scheduled_for_deletion_while_bindings_use_it_unless_they_a
     let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now);
     let (provider, server) =
         (world.provider(&Arc::default()), Server { stored: Mutex::new(named(&["train"])), living: vec![], fuse: Arc::default() });
-    let mut pass = Pass::new(named(&["train"]), &world.facts, &provider, &server, now);
+    let mut pass = Pass::new(named(&["train"]), &world.facts, &provider, &server, now, Instant::now());
     let id = status_of(&object).key_id.unwrap();
     pass.run(Start::Hold(id)).await.unwrap();
     let said = &pass.said[0];
@@ -180,6 +180,29 @@ async fn a_key_that_somebody_disables_after_a_change_of_ours_failed_is_not_taken
     let id = status_of(&object).key_id.unwrap();
     world.provider(&Arc::default()).set_state(&id, &world.facts.claim, &Wanted::Disabled).await.unwrap();
     assert_eq!(settled(&world, object).await.1, Some(Reason::KeyNotUsable));
+}
+
+#[tokio::test]
+async fn a_leader_that_slept_before_its_act_leaves_a_key_as_it_is() {
+    for spec in [
+        json!({"desiredState": "PendingDeletion"}),
+        json!({"desiredState": "Disabled"}),
+        json!({"rotation": {"request": "r1"}}),
+    ] {
+        let mut world = World::new();
+        let made = world.made().await;
+        let (begun, _, _) = world.pass(with(&made, &spec), &[], fuse(2, false)).await;
+        world.slept = std::time::Duration::from_secs(6);
+        let (slept, result, calls) = world.pass(begun, &[], Fuse::default()).await;
+        assert!(matches!(result, Err(Failure::Late(_))), "{spec}: {result:?}");
+        assert!(calls.iter().all(|call| *call == "describe_key"), "{spec}: {calls:?}");
+        // The next pass reads again, and carries it out.
+        world.slept = std::time::Duration::ZERO;
+        let (object, _) = settled(&world, slept).await;
+        let status = status_of(&object);
+        assert_eq!(status.pending_operation, None);
+        assert_ne!((status.state, status.versions), (status_of(&made).state, status_of(&made).versions), "{spec}");
+    }
 }
 
 #[tokio::test]

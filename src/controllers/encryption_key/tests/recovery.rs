@@ -97,7 +97,7 @@ async fn a_sealing_key_that_is_younger_than_the_export_is_learnt_from_its_docume
     let old = World::new();
     let left = Left::of(&old).await;
     // After the export the old cluster took the key over once more and published another sealing key.
-    let mut later = World { store: Arc::clone(&old.store), facts: old.facts.clone(), now: old.now };
+    let mut later = World { store: Arc::clone(&old.store), facts: old.facts.clone(), now: old.now, slept: old.slept };
     later.facts.claim.owner_uid = "k1b".to_owned();
     let (object, result, _) = later.pass(later.object(Some(json!({"keyId": left.id}))), &[], Fuse::default()).await;
     result.unwrap();
