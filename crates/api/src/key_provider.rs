@@ -161,10 +161,6 @@ pub struct Access {
 
 /// Existing keys that may be taken over.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(
-    validation = Rule::new("self.operations.all(o, o == 'Use')")
-        .message("spec.access[].adopt[].operations: only Use is available in this release; remove the others"),
-)]
 #[serde(rename_all = "camelCase")]
 pub struct AdoptAccess {
     /// Ids of keys. `{namespace}` is a whole path segment, `*` stands only at the end. Example: `alias/{namespace}/*`.

@@ -1,10 +1,11 @@
-//! What the rules of a binding's schema refuse, and what they say, evaluated as the API server evaluates them.
+//! What the rules of the schemas refuse, and what they say, evaluated as the API server evaluates them.
 
 #![allow(clippy::unwrap_used, reason = "a test panics when a sentence is not true")]
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use kube::core::cel::{ValidationErrors, Validator};
-use kustody_api::SecretBinding;
+use kustody_api::{KeyProvider, SecretBinding};
 use serde_json::{Value, json};
 
 fn binding() -> Value {
@@ -20,7 +21,11 @@ fn binding() -> Value {
 
 /// What is said of the object, one line for each rule that it breaks.
 fn said_of(object: &Value) -> String {
-    let crd = serde_json::to_value(SecretBinding::crd()).unwrap();
+    said_by(SecretBinding::crd(), object)
+}
+
+fn said_by(crd: CustomResourceDefinition, object: &Value) -> String {
+    let crd = serde_json::to_value(crd).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let errors = Validator::new().validate(schema, object, None).err().map(ValidationErrors::into_vec).unwrap_or_default();
     errors.iter().map(|error| format!("{}: {}", error.field_path, error.message)).collect::<Vec<_>>().join("\n")
@@ -54,4 +59,13 @@ fn a_secret_that_the_binding_does_not_have_is_refused_with_field_rule_and_remedy
         let rule = "must be the name of an entry of spec.secrets; correct the name or add the entry";
         assert_eq!(said_of(&unknown), format!("spec: spec.deliver.{list}[].secret {rule}"));
     }
+}
+
+#[test]
+fn a_line_of_access_may_allow_to_use_rotate_and_retire_an_adopted_key() {
+    let provider = json!({
+        "apiVersion": "kustody.dev/v1alpha1", "kind": "KeyProvider", "metadata": {"name": "main"},
+        "spec": {"local": {}, "access": [{"namespaces": {}, "adopt": [{"ids": ["vision/*"], "operations": ["Use", "Rotate", "Retire"]}]}]},
+    });
+    assert_eq!(said_by(KeyProvider::crd(), &provider), "");
 }
