@@ -147,7 +147,7 @@ pub struct Rotation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[dhm]$"))]
     pub jitter: Option<String>,
-    /// A token; each change of it rotates exactly once, at any time of the day (`kubectl kustody rotate` writes it). One that is there when the key is made or adopted asks for nothing.
+    /// A token; each new one rotates exactly once, at any time of the day (`kubectl kustody rotate` writes it), and one of the last sixteen that comes back rotates nothing. One that is there when the key is made or adopted asks for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"))]
     pub request: Option<String>,
@@ -254,12 +254,36 @@ pub struct RotationStatus {
     /// The last `spec.rotation.request` that was carried out.
     #[serde(default)]
     pub last_request: Option<String>,
+    /// The last sixteen that were carried out, oldest first: none of them rotates again when it comes back.
+    // A merge patch never has to empty it: what was carried out stays so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub served_requests: Vec<String>,
     /// When the last rotation was made.
     #[serde(default)]
     pub last_rotation: Option<Time>,
     /// When the next scheduled rotation is due.
     #[serde(default)]
     pub next_rotation: Option<Time>,
+}
+
+impl RotationStatus {
+    /// Whether a request was carried out, as far as is remembered.
+    pub fn served(&self, request: &str) -> bool {
+        self.last_request.as_deref() == Some(request) || self.served_requests.iter().any(|served| served == request)
+    }
+
+    /// Remembers a request as carried out.
+    pub fn serve(&mut self, request: String) {
+        // An earlier release remembered the last one alone.
+        let earlier = self.last_request.take().filter(|last| !self.served_requests.contains(last));
+        self.served_requests.extend(earlier);
+        self.served_requests.retain(|served| *served != request);
+        self.served_requests.push(request.clone());
+        let forgotten = self.served_requests.len().saturating_sub(16);
+        self.served_requests.drain(..forgotten);
+        self.last_request = Some(request);
+    }
 }
 
 /// How many values are sealed for the key.

@@ -165,8 +165,8 @@ impl<'a> Pass<'a> {
         // Whoever takes a key knowingly answers for the state that it is in.
         self.status.applied_state = state::as_desired(key.state);
         let request = self.key.spec.rotation.as_ref().and_then(|rotation| rotation.request.clone());
-        if request.is_some() {
-            self.status.rotation.get_or_insert_default().last_request = request;
+        if let Some(request) = request {
+            self.status.rotation.get_or_insert_default().serve(request);
         }
         self.observe(key);
         Ok(self.write().await?)

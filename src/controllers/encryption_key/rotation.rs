@@ -29,7 +29,7 @@ pub enum Decision {
 
 /// Decides; `Err` says what of the spec cannot be carried out.
 pub fn decide(rotation: &Rotation, status: &RotationStatus, key: &Key, uid: &str, now: &Time) -> Result<Decision, String> {
-    let asked = rotation.request.is_some() && rotation.request != status.last_request;
+    let asked = rotation.request.as_ref().is_some_and(|request| !status.served(request));
     if key.versions.len() >= MOST {
         return Err(format!(
             "spec.rotation: key {} has {} versions, and no more are made: each is kept for as long as the key; make another EncryptionKey and seal anew for it",
@@ -67,7 +67,7 @@ pub fn took_place(status: &EncryptionKeyStatus, key: &Key) -> bool {
 pub fn note(pass: &mut Pass<'_>, key: &Key) {
     let mut status = pass.status.rotation.clone().unwrap_or_default();
     if let Some(request) = pass.status.pending_operation.take().and_then(|pending| pending.request) {
-        status.last_request = Some(request);
+        status.serve(request);
     }
     let made = key.primary().and_then(|version| version.created);
     status.last_rotation = Some(made.map_or_else(|| pass.now.clone(), Time));
@@ -114,7 +114,7 @@ pub async fn rotate(pass: &mut Pass<'_>, key: Key) -> Result<Key, Failure> {
     let (status, reason, message) = match (refused, next) {
         (Some(verdict), _) => (false, verdict.reason, verdict.message),
         (None, Some(next)) => (true, Reason::Scheduled, format!("the next rotation is due at {:.0}", next.0)),
-        (None, None) => (true, Reason::OnRequest, "spec.rotation names no time; a change of spec.rotation.request rotates once".to_owned()),
+        (None, None) => (true, Reason::OnRequest, "spec.rotation names no time; a new spec.rotation.request rotates once".to_owned()),
     };
     pass.say(Observation { kind: ConditionType::Rotating, status: Some(status), reason, message });
     Ok(key)

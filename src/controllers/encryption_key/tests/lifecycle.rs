@@ -262,6 +262,27 @@ async fn a_request_rotates_exactly_once_and_old_values_open() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_back_rotates_nothing() {
+    let world = World::new();
+    let mut object = world.made().await;
+    for (request, versions) in [("g", 2), ("x", 3), ("g", 3), ("x", 3), ("y", 4)] {
+        let asked = with(&object, &json!({"rotation": {"request": request}}));
+        let (settled, why) = settled(&world, asked).await;
+        assert_eq!((why, status_of(&settled).versions.len()), (None, versions), "{request}");
+        object = settled;
+    }
+    // What an earlier release noted counts, and no more than sixteen are remembered.
+    let status = kustody_api::encryption_key::RotationStatus { last_request: Some("old".to_owned()), ..Default::default() };
+    let served = (0..16).fold(status, |mut status, n| {
+        assert!(status.served("old"), "{n}");
+        status.serve(n.to_string());
+        status
+    });
+    assert!(!served.served("old") && served.served("0") && served.served("15"), "{served:?}");
+    assert_eq!(served.served_requests.len(), 16);
+}
+
+#[tokio::test]
 async fn a_request_that_is_there_when_the_key_is_made_asks_for_nothing() {
     let world = World::new();
     let (object, why) = settled(&world, with(&world.object(None), &json!({"rotation": {"request": "r0"}}))).await;
