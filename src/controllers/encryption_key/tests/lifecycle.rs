@@ -343,6 +343,23 @@ async fn a_schedule_that_was_missed_many_times_rotates_once() {
 }
 
 #[tokio::test]
+async fn a_clock_that_leaps_ahead_rotates_a_key_with_a_schedule_once_and_the_next_counts_from_there() {
+    let mut world = World::new();
+    let (object, _) = settled(&world, with(&world.made().await, &json!({"rotation": {"every": "90d"}}))).await;
+    let right = world.now;
+    world.now = "2036-03-01T00:00:00Z".parse().unwrap();
+    let (object, _) = settled(&world, object).await;
+    world.now = right;
+    let (object, _) = settled(&world, object).await;
+    let status = status_of(&object);
+    assert_eq!((status.versions.len(), status.sealing_keys.len()), (2, 2));
+    assert_eq!(status.rotation.unwrap().next_rotation.unwrap().0.to_string(), "2036-05-30T00:00:00Z");
+    // The remedy that the documentation names.
+    let asked = with(&object, &json!({"rotation": {"every": "90d", "request": "now"}}));
+    assert_eq!(status_of(&settled(&world, asked).await.0).versions.len(), 3);
+}
+
+#[tokio::test]
 async fn an_adopted_key_is_rotated_and_retired_only_where_access_says_so() {
     let mut world = World::new();
     let id = status_of(&world.made().await).key_id.unwrap();
