@@ -184,11 +184,7 @@ async fn a_key_that_somebody_disables_after_a_change_of_ours_failed_is_not_taken
 
 #[tokio::test]
 async fn a_leader_that_slept_before_its_act_leaves_a_key_as_it_is() {
-    for spec in [
-        json!({"desiredState": "PendingDeletion"}),
-        json!({"desiredState": "Disabled"}),
-        json!({"rotation": {"request": "r1"}}),
-    ] {
+    for spec in [json!({"desiredState": "PendingDeletion"}), json!({"desiredState": "Disabled"}), json!({"rotation": {"request": "r1"}})] {
         let mut world = World::new();
         let made = world.made().await;
         let (begun, _, _) = world.pass(with(&made, &spec), &[], fuse(2, false)).await;
