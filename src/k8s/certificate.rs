@@ -239,6 +239,7 @@ mod tests {
             ("no PEM", with(secret(80, ""), "ca.crt", b"nothing")),
             ("another's", with(secret(80, ""), "ca.crt", of_another.as_bytes())),
             ("damaged at its end", secret(80, half)),
+            ("in part no certificate", secret(80, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")),
             ("larger than pods can be given", secret(80, &"\n".repeat(MAX_BUNDLE))),
         ] {
             follower.take(&bad);
