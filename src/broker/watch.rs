@@ -64,7 +64,16 @@ impl Watch {
     /// With nobody waiting; at `stop` everybody is sent to another replica.
     pub fn new(changes: Changes, metrics: &Metrics, stop: CancellationToken) -> Self {
         let (waiting, releasing) = (Arc::new(Semaphore::new(WAITING)), Semaphore::new(RELEASING));
-        Self { changes, reports: Reports::new(metrics), waiting, turns: Turns::default(), releasing, room: Room::new(RUNNING), hold: HOLD, stop }
+        Self {
+            changes,
+            reports: Reports::new(metrics),
+            waiting,
+            turns: Turns::default(),
+            releasing,
+            room: Room::new(RUNNING),
+            hold: HOLD,
+            stop,
+        }
     }
 
     /// The same with another patience.

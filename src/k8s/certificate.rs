@@ -100,7 +100,12 @@ impl Follower {
         };
         if authority.len() > MAX_BUNDLE {
             let size = authority.len();
-            tracing::warn!(secret = name, size, most = MAX_BUNDLE, "ca.crt is larger than pods can be given; the certificate in force stays; take out what nothing needs");
+            tracing::warn!(
+                secret = name,
+                size,
+                most = MAX_BUNDLE,
+                "ca.crt is larger than pods can be given; the certificate in force stays; take out what nothing needs"
+            );
             return None;
         }
         let now = self.process.clock.now();

@@ -147,7 +147,10 @@ async fn an_answer_that_is_not_read_holds_its_place_and_its_room_until_it_is_giv
     }
     let full = whole(STARTING, &limits.starting).unwrap();
     let refused = ask(&router, "/v1/release", &world.token(), &plan()).await;
-    assert_eq!((refused.status, refused.refusal().reason.as_str(), refused.refusal().retry), (StatusCode::SERVICE_UNAVAILABLE, "Busy", true));
+    assert_eq!(
+        (refused.status, refused.refusal().reason.as_str(), refused.refusal().retry),
+        (StatusCode::SERVICE_UNAVAILABLE, "Busy", true)
+    );
     drop(full);
     ask(&router, "/v1/release", &world.token(), &plan()).await.release();
 }
