@@ -15,6 +15,7 @@ use kustody_core::wire::{Plan, Release, ReleasedValue, Withdrawn};
 use serde::de::DeserializeOwned;
 
 use super::authorize::{self, Allowed, Decision, Facts};
+use super::limits::holding;
 use super::open::Failure;
 use super::refusal::Refused;
 use super::token::Identity;
@@ -24,6 +25,8 @@ use super::{Broker, revision};
 pub const MAX_PLAN: usize = 256 * 1024;
 /// How long a plan may take to arrive.
 const ARRIVES: Duration = Duration::from_secs(3);
+/// How often each sealed byte is held while a provider is asked and after that: itself, what it holds, and in the answer.
+const MANIFOLD: usize = 3;
 /// A record holds at most this many reasons, and of each this many bytes: plans are written by their pods.
 const REASONS: (usize, usize) = (8, 400);
 
@@ -75,7 +78,9 @@ pub(super) async fn recorded(
 /// Everything but the record: the answer stays here until that is on disk.
 async fn prepare(broker: &Broker, identity: &Identity, (headers, token): (&HeaderMap, &str), body: Body) -> Result<Prepared, Refused> {
     broker.authenticator.alive(identity, token).await?;
-    let plan: Plan = parsed(&received(body).await?)?;
+    let plan = received(body).await?;
+    let _room = broker.limits.starting.enter(2 * plan.len())?;
+    let plan: Plan = parsed(&plan)?;
     checked(&plan)?;
     let decision = decide(broker, &plan, &identity.subject)?;
     // An agent of an earlier release does not read them.
@@ -96,6 +101,13 @@ pub(super) enum Pod {
 /// Opens what was decided upon.
 pub(super) async fn opened(broker: &Broker, decision: Decision, revisions: Vec<Revision>, pod: Pod) -> Result<Prepared, Refused> {
     let Decision { allowed, withdrawn } = decision;
+    let sealed: usize = allowed.iter().map(|allowed| allowed.sealed.ciphertext.len()).sum();
+    let said: usize = withdrawn.iter().map(|withdrawn| withdrawn.reason.len()).sum();
+    let at_work = MANIFOLD * (sealed + said);
+    let (room, mut held) = match pod {
+        Pod::Starts => (&broker.limits.starting, broker.limits.starting.enter(at_work)?),
+        Pod::Runs => (&broker.watch.room, broker.watch.room.wait(at_work).await?),
+    };
     let mut release = Release { values: Vec::new(), withdrawn, revisions };
     let mut items = Vec::new();
     for allowed in &allowed {
@@ -112,8 +124,9 @@ pub(super) async fn opened(broker: &Broker, decision: Decision, revisions: Vec<R
         let message = format!("{error}, the limit for one pod; name fewer or smaller secrets in the bindings that serve it");
         Refused::denied(StatusCode::FORBIDDEN, "ReleaseTooLarge", message)
     })?;
-    // `from_owner`: the buffer that is sent is the one that is zeroised.
-    let answer = Answer { body: Bytes::from_owner(encoded), outcome };
+    room.fit(&mut held, encoded.len())?;
+    // The buffer that is sent is the one that is zeroised.
+    let answer = Answer { body: holding(encoded, held), outcome };
     Ok(Prepared { answer, items, withdrawn: release.withdrawn })
 }
 

@@ -12,9 +12,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use kustody_core::wire::RELEASE_TYPE;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Broker;
+use super::limits::holding;
 use super::open::SWEEP;
 use super::refusal::Refused;
 use super::{inspect, release, watch};
@@ -65,8 +67,8 @@ async fn serve_release(State(broker): State<Arc<Broker>>, request: Request) -> R
     let (parts, body) = request.into_parts();
     let id = correlation_id();
     let answer = bounded(&broker, release::release(&broker, &parts.headers, body, &id));
-    finish(&broker, "release", &id, answer, |answer| {
-        let mut response = Body::from(answer.body).into_response();
+    finish(&broker, "release", &id, answer, |(answer, place)| {
+        let mut response = Body::from(holding(answer.body, place)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(RELEASE_TYPE));
         (response, answer.outcome)
     })
@@ -77,23 +79,26 @@ async fn serve_inspect(State(broker): State<Arc<Broker>>, request: Request) -> R
     let (parts, body) = request.into_parts();
     let id = correlation_id();
     let answer = bounded(&broker, inspect::inspect(&broker, &parts.headers, body, &id));
-    finish(&broker, "inspect", &id, answer, |answer| (Json(answer).into_response(), "inspected")).await
+    finish(&broker, "inspect", &id, answer, |(answer, _place)| (Json(answer).into_response(), "inspected")).await
 }
 
 async fn serve_held(State(broker): State<Arc<Broker>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let id = correlation_id();
     let answer = bounded(&broker, watch::held(&broker, &parts.headers, &id));
-    finish(&broker, "held", &id, answer, |answer| (Json(answer).into_response(), "told")).await
+    finish(&broker, "held", &id, answer, |(answer, _place)| (Json(answer).into_response(), "told")).await
 }
 
-/// Refuses what is too much, too slow, or too early.
-pub(super) async fn bounded<T>(broker: &Broker, answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
-    let _place = broker.limits.enter()?;
+/// Refuses what is too much, too slow, or too early. The place that comes with the answer is held for as long as it is.
+pub(super) async fn bounded<T>(
+    broker: &Broker,
+    answer: impl Future<Output = Result<T, Refused>>,
+) -> Result<(T, OwnedSemaphorePermit), Refused> {
+    let place = broker.limits.enter()?;
     if !broker.caches.filled() {
         return Err(Refused::later("CacheBehind", "the broker is starting and does not know the cluster yet; try again"));
     }
-    timely(answer).await
+    Ok((timely(answer).await?, place))
 }
 
 /// Refuses what is too slow.

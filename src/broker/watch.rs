@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::authorize::Decision;
 use super::changes::Changes;
+use super::limits::{RUNNING, Room};
 use super::refusal::Refused;
 use super::release::{self, Answer};
 use super::reports::{Cause, Held, Report, Reports};
@@ -53,6 +54,8 @@ pub struct Watch {
     waiting: Arc<Semaphore>,
     turns: Turns,
     releasing: Semaphore,
+    /// What answers with values hold, until they are sent.
+    pub(super) room: Room,
     hold: Duration,
     stop: CancellationToken,
 }
@@ -61,7 +64,16 @@ impl Watch {
     /// With nobody waiting; at `stop` everybody is sent to another replica.
     pub fn new(changes: Changes, metrics: &Metrics, stop: CancellationToken) -> Self {
         let (waiting, releasing) = (Arc::new(Semaphore::new(WAITING)), Semaphore::new(RELEASING));
-        Self { changes, reports: Reports::new(metrics), waiting, turns: Turns::default(), releasing, hold: HOLD, stop }
+        Self {
+            changes,
+            reports: Reports::new(metrics),
+            waiting,
+            turns: Turns::default(),
+            releasing,
+            room: Room::new(RUNNING),
+            hold: HOLD,
+            stop,
+        }
     }
 
     /// The same with another patience.
@@ -94,7 +106,7 @@ struct Waiting {
 pub(super) async fn serve(State(broker): State<Arc<Broker>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let id = correlation_id();
-    let waited = match bounded(&broker, enter(&broker, &parts.headers, body, &id)).await {
+    let waited = match bounded(&broker, enter(&broker, &parts.headers, body, &id)).await.map(|(waiting, _place)| waiting) {
         Ok(waiting) => match untold(&broker, &waiting.request) {
             Some(authorities) => Ok(News::Authorities(authorities)),
             None => wait(&broker, &waiting).await.map(|changed| changed.map_or(News::None, |plan| News::Values(waiting, plan))),

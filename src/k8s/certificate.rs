@@ -9,6 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use kustody_core::wire::watch::MAX_BUNDLE;
 
 use super::backoff::of_watches;
 use crate::runtime::expiry::Source;
@@ -97,6 +98,16 @@ impl Follower {
             tracing::warn!(secret = name, "the Secret lacks tls.crt, tls.key or ca.crt; the certificate in force stays");
             return None;
         };
+        if authority.len() > MAX_BUNDLE {
+            let size = authority.len();
+            tracing::warn!(
+                secret = name,
+                size,
+                most = MAX_BUNDLE,
+                "ca.crt is larger than pods can be given; the certificate in force stays; take out what nothing needs"
+            );
+            return None;
+        }
         let now = self.process.clock.now();
         let holds = |validity: Option<Validity>| validity.is_some_and(|validity| validity.holds(now));
         let validity = Validity::of_pem(certificate);
@@ -134,7 +145,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Secret;
     use rcgen::{CertificateParams, KeyPair};
 
-    use super::{AGAIN, Followed, Follower, WATCH, watch};
+    use super::{AGAIN, Followed, Follower, MAX_BUNDLE, WATCH, watch};
     use crate::runtime::clock::Clock;
     use crate::runtime::process::Process;
 
@@ -233,6 +244,8 @@ mod tests {
             ("no PEM", with(secret(80, ""), "ca.crt", b"nothing")),
             ("another's", with(secret(80, ""), "ca.crt", of_another.as_bytes())),
             ("damaged at its end", secret(80, half)),
+            ("in part no certificate", secret(80, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")),
+            ("larger than pods can be given", secret(80, &"\n".repeat(MAX_BUNDLE))),
         ] {
             follower.take(&bad);
             assert_eq!((authority(&follower), follower.in_force), (in_secret(&good), ends), "{name}");

@@ -28,6 +28,9 @@ pub enum Error {
     /// `ca.crt` is not PEM, or not that alone.
     #[error("ca.crt is not PEM certificates alone")]
     Authority(#[source] rustls::pki_types::pem::Error),
+    /// `ca.crt` holds what is in PEM and is no authority.
+    #[error("{0} of the certificates in ca.crt cannot be used as an authority; take them out")]
+    Unusable(usize),
     /// Nobody who trusts `ca.crt` would take `tls.crt`.
     #[error("no certificate of ca.crt vouches for tls.crt: {0}")]
     Untrusted(#[source] rustls::Error),
@@ -41,7 +44,9 @@ pub fn vouched(authority_pem: &[u8], certificate_pem: &[u8], at: Timestamp) -> R
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<_, _>>().map_err(Error::Certificate)?;
     let (leaf, between) = chain.split_first().ok_or(Error::Certificate(rustls::pki_types::pem::Error::NoItemsFound))?;
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(trusted);
+    if let (_, unusable @ 1..) = roots.add_parsable_certificates(trusted) {
+        return Err(Error::Unusable(unusable));
+    }
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(at.as_second()).unwrap_or_default()));
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
     let leaf = ParsedCertificate::try_from(leaf).map_err(Error::Untrusted)?;

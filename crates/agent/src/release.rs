@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kustody_core::wire::watch::{AUTHORITIES_TYPE, Authorities, WITH_REVISIONS};
+use kustody_core::wire::watch::{AUTHORITIES_TYPE, Authorities, MAX_AUTHORITIES, WITH_REVISIONS};
 use kustody_core::wire::{BROKER_NAME, MAX_RELEASE, RELEASE_TYPE, Refusal, Release};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -123,7 +123,7 @@ pub(crate) fn names_authorities(response: &Response<Body>) -> bool {
 pub(crate) fn authorities(options: &Options, mut response: Response<Body>) -> Result<Authorities, Failure> {
     let mut text = Vec::new();
     let reader = response.body_mut().with_config().reader();
-    reader.take(MAX_SMALL).read_to_end(&mut text).map_err(|cause| unreachable(options, &ureq::Error::from(cause)))?;
+    reader.take(MAX_AUTHORITIES as u64).read_to_end(&mut text).map_err(|cause| unreachable(options, &ureq::Error::from(cause)))?;
     let unreadable = |_| Failure::Answer { broker: options.broker.to_string(), rule: "its authorities cannot be read".to_owned() };
     serde_json::from_slice(&text).map_err(unreadable)
 }

@@ -309,7 +309,7 @@ pub enum KeyState {
     PendingDeletion,
     /// Gone.
     Destroyed,
-    /// The provider has it but cannot use it now.
+    /// The provider does not find it, or cannot use it now.
     Unavailable,
 }
 

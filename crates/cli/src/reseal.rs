@@ -56,7 +56,7 @@ pub(crate) struct ResealArgs {
     /// How long the answer may take, for example 90s or 5m.
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     timeout: Limit,
-    /// For people or for programs; what it says goes to standard error with --stdout.
+    /// For people or for programs; with --stdout the manifest alone is printed, and a note for people goes to standard error.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
     #[command(flatten)]

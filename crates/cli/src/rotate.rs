@@ -27,7 +27,7 @@ the new version. Where the EncryptionKey comes from git, change spec.rotation.re
 would take this one away.
 
 Exit codes: 0 asked for, with --wait done; 2 wrong command line; 3 the cluster refused, or it was not done in time (the request
-stands).";
+stands), or somebody else's request took its place.";
 
 /// How often is looked.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -91,6 +91,13 @@ async fn wait(cluster: &Cluster, namespace: &str, name: &str, request: &str, lim
     let end = tokio::time::Instant::now() + limit.0;
     let mut key = key;
     while !is_served(&key, request) {
+        if let Some(other) = replaced(&key, request) {
+            let object = cluster::object(ENCRYPTION_KEYS, Some(namespace), name);
+            return Err(Failure::Gone(format!(
+                "{object}: spec.rotation.request is {other} by now, which took the place of this request ({request}); the key is rotated for that one: {}",
+                watch(namespace, name, other)
+            )));
+        }
         if tokio::time::Instant::now() >= end {
             let (object, seconds) = (cluster::object(ENCRYPTION_KEYS, Some(namespace), name), limit.0.as_secs());
             let seen = request::readiness(&key);
@@ -107,6 +114,12 @@ async fn wait(cluster: &Cluster, namespace: &str, name: &str, request: &str, lim
 
 fn is_served(key: &Value, request: &str) -> bool {
     key["status"]["rotation"]["lastRequest"] == request
+}
+
+/// What somebody else wrote in place of this request.
+fn replaced<'a>(key: &'a Value, request: &str) -> Option<&'a str> {
+    let now = key["spec"]["rotation"]["request"].as_str().unwrap_or("nothing");
+    (now != request).then_some(now)
 }
 
 /// A request that the controller has not served.

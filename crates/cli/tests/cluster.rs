@@ -55,6 +55,18 @@ fn rotate_writes_a_fresh_token_and_nothing_else_and_says_what_to_watch() {
 }
 
 #[test]
+fn rotate_stops_waiting_once_another_request_takes_its_place() {
+    let server = Server::new(Box::new(|_: &Request| {
+        (
+            200,
+            json!({"metadata": {"name": "team-key"}, "spec": {"rotation": {"request": "theirs"}}, "status": {"rotation": {"lastRequest": "old"}}}),
+        )
+    }));
+    let said = server.run(&["rotate", "team-key", "--wait", "--timeout", "1h"]).refused(3);
+    assert!(said.contains("is theirs by now") && said.contains("lastRequest}'=theirs"), "{said}");
+}
+
+#[test]
 fn rotate_waits_until_the_status_repeats_the_token() {
     let said: Value = serde_json::from_str(&rotating(2).run(&["rotate", "team-key", "--wait", "-o", "json"]).good()).unwrap();
     assert_eq!(said["rotated"], true);

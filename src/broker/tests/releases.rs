@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Request, StatusCode};
@@ -17,6 +17,8 @@ use super::world::{World, ask, binding, encryption_key, make_key, object, plan, 
 use crate::audit::Log;
 use crate::audit::segments::{Directory, Found, Sink};
 use crate::audit::writer::{SEGMENT_LIMIT, Writer};
+use crate::broker::limits::{RUNNING, Room, STARTING};
+use crate::broker::routes;
 
 fn given(password: &str) -> BTreeMap<(String, String), String> {
     [(("db", "password"), password), (("token", ""), "canary-t")]
@@ -121,6 +123,36 @@ async fn the_answer_waits_until_its_record_is_on_disk() {
     assert!(asking.as_mut().now_or_never().is_none(), "answered while the record was being written");
     go.send(()).unwrap();
     assert_eq!(asking.await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_holds_its_place_and_its_room_until_it_is_given_up() {
+    let world = World::new().await;
+    let broker = world.broker(Log::open(world.audit.path(), &world.process).unwrap(), false);
+    let (router, limits) = (routes::router(Arc::clone(&broker)), &broker.limits);
+    let whole = |kib: usize, room: &Room| (0..kib >> 10).map(|_| room.enter(1 << 20)).collect::<Result<Vec<_>, _>>();
+    let places = || (0..256).map(|_| limits.enter()).collect::<Result<Vec<_>, _>>();
+    let release = [("/v1/release", plan()), ("/v1/watch", json!({"plan": plan(), "known": []}))];
+    for (path, body) in release {
+        let request = Request::post(path).header("authorization", format!("Bearer {}", world.token()));
+        let answered = router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
+        assert_eq!(answered.status(), StatusCode::OK);
+        // As the server does: it takes the bytes, drops the body, and only then writes.
+        let unread = to_bytes(answered.into_body(), 1 << 20).await.unwrap();
+        let starting = path == "/v1/release";
+        assert_eq!((whole(STARTING, &limits.starting).is_ok(), places().is_ok()), (!starting, !starting), "{path}");
+        assert_eq!(whole(RUNNING, &broker.watch.room).is_ok(), starting, "{path}");
+        drop(unread);
+        assert!(whole(STARTING, &limits.starting).is_ok() && whole(RUNNING, &broker.watch.room).is_ok() && places().is_ok(), "{path}");
+    }
+    let full = whole(STARTING, &limits.starting).unwrap();
+    let refused = ask(&router, "/v1/release", &world.token(), &plan()).await;
+    assert_eq!(
+        (refused.status, refused.refusal().reason.as_str(), refused.refusal().retry),
+        (StatusCode::SERVICE_UNAVAILABLE, "Busy", true)
+    );
+    drop(full);
+    ask(&router, "/v1/release", &world.token(), &plan()).await.release();
 }
 
 #[tokio::test]

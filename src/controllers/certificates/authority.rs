@@ -58,6 +58,12 @@ impl Authority {
         Ok(Self { signer, next, old, secret })
     }
 
+    /// Whether this is what the Secret holds.
+    pub fn is_of(&self, secret: &Secret) -> bool {
+        let of = |secret: &Secret| (secret.uid(), secret.resource_version());
+        of(&self.secret) == of(secret)
+    }
+
     /// Whether the signer holds now: nothing is done by a clock that says otherwise.
     pub fn check(&self, now: Timestamp) -> Result<(), Error> {
         let validity = self.signer.validity;

@@ -1,5 +1,7 @@
 //! The bundle in the chart's webhook configurations, and which pods were given what.
 
+use std::future::Future;
+
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -34,12 +36,19 @@ impl Configuration for ValidatingWebhookConfiguration {
 }
 
 /// Puts the bundle into every webhook of the configuration and touches nothing else; answers whether anything had to be written.
+/// Nothing is, unless the bundle `stands` after the configuration was read.
 ///
 /// Requires, by name: `get, patch`.
-pub async fn publish<K: Configuration>(configurations: &Api<K>, name: &str, bundle: &str) -> Result<bool, Error> {
+pub async fn publish<K: Configuration>(
+    configurations: &Api<K>,
+    name: &str,
+    bundle: &str,
+    stands: impl Future<Output = Result<(), Error>> + Send,
+) -> Result<bool, Error> {
     let failed = |action| move |source| Error::Kubernetes { action, object: format!("{} {name}", K::kind(&())), source };
     let Some(found) = configurations.get_opt(name).await.map_err(failed("read"))? else { return Ok(false) };
     let Some(patch) = patch(&found, bundle) else { return Ok(false) };
+    stands.await?;
     configurations.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await.map_err(failed("patch"))?;
     tracing::info!(configuration = name, "put the authorities into the webhook configuration");
     Ok(true)

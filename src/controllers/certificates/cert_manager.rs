@@ -1,5 +1,6 @@
 //! What cert-manager issued: read, judged, told of, and trusted where the API server looks. Nothing here writes a Secret.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,8 +57,8 @@ impl Kept<'_> {
             self.context.authority.store(Some(Arc::new(broker.authority.clone())));
         }
         if let Ok(webhook) = &webhook {
-            bundle::publish(&self.mutating, &config.webhook_configuration(), &webhook.authority).await?;
-            bundle::publish(&self.validating, &config.gates_configuration(), &webhook.authority).await?;
+            bundle::publish(&self.mutating, &config.webhook_configuration(), &webhook.authority, ready(Ok(()))).await?;
+            bundle::publish(&self.validating, &config.gates_configuration(), &webhook.authority, ready(Ok(()))).await?;
         }
         agree(&webhook?, &broker?, &config.broker_secret(), now)?;
         Ok(jittered(AGAIN))

@@ -42,6 +42,12 @@ pub enum Error {
         /// What the clock says.
         now: Timestamp,
     },
+    /// Somebody changed the authority meanwhile.
+    #[error("Secret {name} was changed meanwhile: nothing is written by what it held before; it is read again")]
+    Moved {
+        /// Which Secret.
+        name: String,
+    },
     /// A certificate could not be made.
     #[error("failed to make a certificate")]
     Issue(#[from] rcgen::Error),

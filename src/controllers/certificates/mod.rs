@@ -115,13 +115,14 @@ impl Kept<'_> {
             let leaf = wanted.over(found.as_ref(), &secret, now)?;
             expiries.set(role, Source::Issued, Some(leaf.ends));
             if let Some(write) = leaf.write {
+                self.stands(&authority).await?;
                 self.write(&secret, write, found.is_some()).await?;
                 tracing::info!(secret, ends = %leaf.ends, "wrote a certificate and the authorities that are trusted");
                 written = true;
             }
         }
-        written |= bundle::publish(&self.mutating, &config.webhook_configuration(), &bundle).await?;
-        written |= bundle::publish(&self.validating, &config.gates_configuration(), &bundle).await?;
+        written |= bundle::publish(&self.mutating, &config.webhook_configuration(), &bundle, self.stands(&authority)).await?;
+        written |= bundle::publish(&self.validating, &config.gates_configuration(), &bundle, self.stands(&authority)).await?;
         self.advance(&authority, &common_name, now, !written).await
     }
 
@@ -171,6 +172,14 @@ impl Kept<'_> {
     async fn read(&self, name: &str) -> Result<Option<Secret>, Error> {
         let found = self.secrets.get_opt(name).await;
         found.map_err(|source| Error::Kubernetes { action: "read", object: format!("Secret {name}"), source })
+    }
+
+    /// Whether the authority is still what was read. Whoever slept meanwhile, and leads no more, would sign by one that was retired:
+    /// asked between the reading of what is to be written and its writing, which refuses what was written since.
+    async fn stands(&self, authority: &Authority) -> Result<(), Error> {
+        let name = self.context.config.ca_secret();
+        let found = self.read(&name).await?;
+        if found.is_some_and(|found| authority.is_of(&found)) { Ok(()) } else { Err(Error::Moved { name }) }
     }
 
     /// Replaces only what was read: its resource version goes with it.

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use serde_json::json;
 
 use super::authority::{self, Authority, ROLL};
 use super::leaf::Wanted;
 use super::roll::{self, SETTLES, Step};
-use super::{Error, issue, usable};
+use super::{Error, Kept, issue, usable};
+use crate::controllers::tests::{absent, context};
 use crate::runtime::expiry::Expiries;
 use crate::runtime::metrics::Metrics;
 
@@ -285,4 +290,37 @@ fn what_settles_settles_longer_than_a_watch_may_pause() {
     // Five seconds are kube's, the rest is for connecting again.
     let pause = SignedDuration::from_secs(i64::from(crate::k8s::certificate::WATCH) + 5 + 5);
     assert!(SETTLES >= pause * 2 && SETTLES > TICK * i32::try_from(LATE).unwrap());
+}
+
+/// What one pass writes, when the authority is another from its `reads`-th reading on.
+async fn written(reads: u32) -> (Result<(), Error>, Vec<String>) {
+    let pair = issue::authority("kustody", None, Timestamp::now()).unwrap();
+    let (secret, read) = (authority::first("kustody-ca", &pair), Arc::new(AtomicU32::new(0)));
+    let (context, writes) = context(move |method, path, body| match (method, path) {
+        (&Method::GET, path) if path.ends_with("/secrets/kustody-ca") => {
+            let mut secret = secret.clone();
+            secret.metadata.resource_version = Some(if read.fetch_add(1, Ordering::Relaxed) < reads { "1" } else { "2" }.to_owned());
+            (200, serde_json::to_value(secret).unwrap())
+        }
+        (&Method::GET, path) if path.contains("/mutatingwebhookconfigurations/") => {
+            (200, json!({"metadata": {"name": "m"}, "webhooks": [{"name": "w", "clientConfig": {}}]}))
+        }
+        (&Method::GET, _) => absent(),
+        _ => (200, body.clone()),
+    });
+    let secrets = Api::namespaced(context.client.clone(), "kustody-system");
+    let (mutating, validating) = (Api::all(context.client.clone()), Api::all(context.client.clone()));
+    let done = Kept { context: &context, secrets, mutating, validating }.ensure().await.map(drop);
+    let writes = std::mem::take(&mut *writes.lock().unwrap());
+    (done, writes.into_iter().map(|(path, _)| path.rsplit('/').next().unwrap().to_owned()).collect())
+}
+
+#[tokio::test]
+async fn a_pass_that_slept_while_another_changed_the_authority_writes_nothing_by_the_former_one() {
+    for (reads, least) in [(1, 0), (2, 1), (3, 2)] {
+        let (done, writes) = written(reads).await;
+        assert!(matches!(done, Err(Error::Moved { .. })) && writes.len() == least, "{reads}: {writes:?}");
+    }
+    let (done, writes) = written(u32::MAX).await;
+    assert!(done.is_ok() && writes.len() == 3, "{done:?} {writes:?}");
 }

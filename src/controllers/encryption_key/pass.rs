@@ -8,7 +8,7 @@ use kustody_api::conditions::{ConditionType, Observation};
 use kustody_api::encryption_key::{KeyState, KeyVersion, Operation, PendingOperation};
 use kustody_api::{EncryptionKey, EncryptionKeyStatus};
 use kustody_core::sealing::format::hex;
-use kustody_providers::{Claim, CreateKey, Key, Provider, State};
+use kustody_providers::{Claim, CreateKey, Error as ProviderError, Key, Provider, State};
 use tokio::time::Instant;
 
 use super::plan::{self, Earlier, Facts, Start};
@@ -62,7 +62,12 @@ impl<'a> Pass<'a> {
     /// Goes on from `start` until the key is held, usable, and has a sealing key.
     pub async fn run(&mut self, start: Start) -> Result<(), Failure> {
         let key = match start {
-            Start::Hold(id) => self.provider.describe_key(&id).await?,
+            Start::Hold(id) => self.provider.describe_key(&id).await.inspect_err(|error| {
+                // Vanished: what was seen before is true no more, and nobody may go by it.
+                if matches!(error, ProviderError::NotFound { .. }) {
+                    self.status.state = Some(KeyState::Unavailable);
+                }
+            })?,
             Start::Adopt(id) => self.adopt(&id).await?,
             Start::Create => self.create().await?,
         };

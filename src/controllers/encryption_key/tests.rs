@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use kube::ResourceExt;
+use kustody_api::encryption_key::KeyState;
 use kustody_core::sealing::{self as core_sealing, KeyDocument, SealedValue};
 use kustody_core::secret::SecretBytes;
 use kustody_providers::local::{Local, RootKeySource};
@@ -207,6 +208,9 @@ impl World {
                 match result {
                     Ok(()) => pass.write().await.map_err(Failure::from),
                     Err(Failure::Refused(verdict)) => pass.write().await.map_err(Failure::from).and(Err(verdict.into())),
+                    Err(failed @ Failure::Provider(ProviderError::NotFound { .. })) => {
+                        pass.write().await.map_err(Failure::from).and(Err(failed))
+                    }
                     failed => failed,
                 }
             }
@@ -384,9 +388,9 @@ async fn a_key_that_vanished_is_never_made_again() {
     let object = world.made().await;
     let record = world.store.names().into_iter().find(|name| name.starts_with("kustody-key-")).unwrap();
     world.store.remove(&record);
-    let (_, result, calls) = world.pass(object, &[], Fuse::default()).await;
+    let (object, result, calls) = world.pass(object, &[], Fuse::default()).await;
     let verdict = condition_of(&result.unwrap_err(), "main").unwrap();
-    assert_eq!(verdict.reason, Reason::KeyNotFound);
+    assert_eq!((verdict.reason, status_of(&object).state), (Reason::KeyNotFound, Some(KeyState::Unavailable)));
     assert!(verdict.message.contains("never makes a new key"), "{}", verdict.message);
     assert_eq!((calls, world.keys()), (vec!["describe_key"], 0));
 }

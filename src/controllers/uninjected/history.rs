@@ -15,7 +15,8 @@ use super::find::Found;
 use super::verdict::{controller, is_ready};
 use crate::controllers::secret_binding::pods::is_live;
 
-/// How long a controller without any pod is remembered: its pods may be refused for a while.
+/// How long a controller without any pod is remembered, and one that made no pod in place of the evicted one: its pods may be
+/// refused for a while, or it wants one less.
 const KEPT: Duration = Duration::from_hours(1);
 
 /// What came of the last eviction of a controller's pod.
@@ -44,6 +45,8 @@ struct Eviction {
     /// Whether the API server said yes; what was asked without an answer shows by the pod.
     done: bool,
     at: Instant,
+    /// Since when its pod is not there any more.
+    gone: Option<Instant>,
 }
 
 impl History {
@@ -51,7 +54,7 @@ impl History {
     pub fn begin(&mut self, pod: &Pod, pods: &[Arc<Pod>], now: Instant) {
         let (Some(owner), Some(uid)) = (controller(pod).map(|owner| owner.uid.clone()), pod.uid()) else { return };
         let known = pods.iter().filter(|other| controller(other).is_some_and(|other| other.uid == owner)).filter_map(|pod| pod.uid());
-        let eviction = Eviction { pod: uid.clone(), known: known.collect(), done: false, at: now };
+        let eviction = Eviction { pod: uid.clone(), known: known.collect(), done: false, at: now, gone: None };
         self.turn += 1;
         self.tries.insert(uid, self.turn);
         self.tries.insert(owner.clone(), self.turn);
@@ -97,10 +100,18 @@ impl History {
         if self.evictions.is_empty() {
             return;
         }
-        let owners: HashSet<&str> = pods.iter().filter_map(|pod| Some(controller(pod)?.uid.as_str())).collect();
-        self.evictions.retain(|owner, eviction| owners.contains(owner.as_str()) || now < eviction.at + KEPT);
+        let mut owners = HashMap::<&str, HashSet<String>>::new();
+        for (owner, uid) in pods.iter().filter_map(|pod| Some((controller(pod)?.uid.as_str(), pod.uid()?))) {
+            owners.entry(owner).or_default().insert(uid);
+        }
+        self.evictions.retain(|owner, eviction| {
+            let Some(uids) = owners.get(owner.as_str()) else { return now < eviction.at + KEPT };
+            eviction.gone = if uids.contains(&eviction.pod) { None } else { eviction.gone.or(Some(now)) };
+            let replaced = uids.iter().any(|uid| !eviction.known.contains(uid));
+            replaced || eviction.gone.is_none_or(|gone| now < gone + KEPT)
+        });
         let lacking: HashSet<String> = found.iter().filter_map(|found| found.pod.uid()).collect();
-        self.tries.retain(|uid, _| lacking.contains(uid) || owners.contains(uid.as_str()));
+        self.tries.retain(|uid, _| lacking.contains(uid) || owners.contains_key(uid.as_str()));
     }
 }
 

@@ -402,6 +402,30 @@ fn a_controller_is_remembered_while_it_has_pods_and_an_hour_longer() {
     assert_eq!(waits(&history), None);
 }
 
+#[test]
+fn a_controller_that_makes_no_pod_in_place_of_the_evicted_one_is_waited_for_an_hour() {
+    let before = [member("1", "a", false), member("2", "a", false)];
+    let (mut history, now) = (History::default(), Instant::now());
+    history.begin(&before[0], &before, now);
+    history.done(&before[0]);
+    let hours = |hours: u64| now + Duration::from_hours(hours);
+    history.forget(&[], &before, hours(5));
+    // An autoscaler wanted one pod less: nothing comes.
+    history.forget(&[], &before[1..], hours(6));
+    assert_eq!(next(&history, &before[1..]).1, Some(Sequel::Awaited));
+    // One that is not ready yet is waited for, however long.
+    let unready = pod(|pod| {
+        *pod = serde_json::to_value(&*member("3", "a", true)).unwrap();
+        pod["spec"]["initContainers"] = json!([{"name": "kustody-agent"}]);
+        pod["status"]["conditions"] = json!([]);
+    });
+    let replaced = [Arc::clone(&before[1]), unready];
+    history.forget(&[], &replaced, hours(9));
+    assert_eq!(next(&history, &replaced).1, Some(Sequel::Awaited));
+    history.forget(&[], &before[1..], hours(9));
+    assert_eq!(next(&history, &before[1..]), (vec!["2".to_owned()], None, Verdict::Evict));
+}
+
 /// Evicts a pod against an API server that answers with `code`; answers with the outcome and what was sent.
 async fn evicted(code: u16, reason: &str) -> (Evicted, String, Value) {
     let seen: Arc<Mutex<Option<(String, Value)>>> = Arc::default();

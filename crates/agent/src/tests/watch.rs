@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kustody_core::wire::Release;
-use kustody_core::wire::watch::{AUTHORITIES_TYPE, Authorities, Known, Revision, WatchRequest};
+use kustody_core::wire::watch::{AUTHORITIES_TYPE, Authorities, Known, MAX_BUNDLE, Revision, WatchRequest};
 use tempfile::TempDir;
 
 use super::broker::{Authority, Broker, give, http, refuse, values, withdrawn};
@@ -273,6 +273,16 @@ fn a_watch_trusts_whom_the_broker_names_and_goes_on_after_two_rolls_without_a_re
     let mut host = Heard::default();
     Watch::new(&options).unwrap().turn(&mut host);
     assert!(host.still.waited_for[0].contains("certificate") && broker.asked().is_empty(), "{:?}", host.still.waited_for);
+}
+
+#[test]
+fn a_watch_takes_the_largest_bundle_that_a_broker_may_name() {
+    let authority = Authority::new();
+    let bundle = authority.pem.clone() + &"\n".repeat(MAX_BUNDLE - authority.pem.len());
+    let pod = Pod::running(vec![told('a', &bundle), nothing()]);
+    let (mut watch, mut host) = (Watch::new(&pod.options).unwrap(), Heard::default());
+    watch.turn(&mut host);
+    assert!(host.still.waited_for.is_empty() && host.trusted == [1], "{:?}", host.still.waited_for);
 }
 
 #[test]

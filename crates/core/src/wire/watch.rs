@@ -16,6 +16,10 @@ use super::Plan;
 pub const WITH_REVISIONS: &str = "application/vnd.kustody.release;revisions=1";
 /// Content type of [`Authorities`].
 pub const AUTHORITIES_TYPE: &str = "application/vnd.kustody.authorities+json";
+/// The largest bundle of authorities, in bytes: pods are given it in one variable, and Linux takes at most 128 KiB for one.
+pub const MAX_BUNDLE: usize = 120 * 1024;
+/// The largest [`Authorities`] on the wire: each line end of the bundle is two bytes in it.
+pub const MAX_AUTHORITIES: usize = 256 * 1024;
 /// The longest that a broker lets an agent wait.
 pub const HOLD_SECONDS: u64 = 50;
 /// Characters of a revision: hexadecimal digits.
