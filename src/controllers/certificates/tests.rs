@@ -20,6 +20,7 @@ use super::leaf::Wanted;
 use super::roll::{self, SETTLES, Step};
 use super::{Error, Kept, issue, usable};
 use crate::controllers::tests::{absent, context};
+use crate::runtime::clock::{Clock as _, SystemClock};
 use crate::runtime::expiry::Expiries;
 use crate::runtime::metrics::Metrics;
 
@@ -294,7 +295,7 @@ fn what_settles_settles_longer_than_a_watch_may_pause() {
 
 /// What one pass writes, when the authority is another from its `reads`-th reading on.
 async fn written(reads: u32) -> (Result<(), Error>, Vec<String>) {
-    let pair = issue::authority("kustody", None, Timestamp::now()).unwrap();
+    let pair = issue::authority("kustody", None, SystemClock.now()).unwrap();
     let (secret, read) = (authority::first("kustody-ca", &pair), Arc::new(AtomicU32::new(0)));
     let (context, writes) = context(move |method, path, body| match (method, path) {
         (&Method::GET, path) if path.ends_with("/secrets/kustody-ca") => {
