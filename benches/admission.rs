@@ -6,9 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::post;
 use kustody::runtime::metrics::Metrics;
 use kustody::webhook::pods::Admission;
 use kustody_inject::{Binding, Bindings, Config, Facts, Kubelet, respond};
@@ -83,18 +80,7 @@ pub async fn rows() -> Vec<Row> {
     let [one, hundred, ten_thousand] = in_process(&review, &known, &config);
     let source = facts.clone();
     let admission = Admission::new(Arc::new(move |_| Some(source.clone())), config, &Metrics::default());
-    let body = axum::body::Bytes::from(canned.body);
-    // The floor reads the request too: what is compared is the decision, not the network.
-    let floor = Router::new().route(
-        "/mutate-pods",
-        post(move |request: axum::body::Bytes| {
-            let body = body.clone();
-            async move {
-                drop(request);
-                ([(CONTENT_TYPE, "application/json")], body)
-            }
-        }),
-    );
+    let floor = load::canned("/mutate-pods", "application/json", canned.body.into());
     let certificate = load::certificate();
     let stop = CancellationToken::new();
     let real = load::serve(admission.router(), &certificate, &stop).await;

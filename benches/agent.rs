@@ -5,8 +5,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::post;
 use kustody::runtime::tls::Certificate;
 use kustody_core::secret::SecretBytes;
 use kustody_core::wire::{self, Plan, PlannedBinding, PlannedFile, PlannedVariable, Release, ReleasedValue};
@@ -76,7 +74,7 @@ fn broker() -> Router {
         value: SecretBytes::new(b"benchmark-value".to_vec()),
     };
     let release = Release { values: vec![value], ..Release::default() }.encode().expect("a small release").to_vec();
-    Router::new().route("/v1/release", post(move || async move { ([(CONTENT_TYPE, wire::RELEASE_TYPE)], release) }))
+    load::canned("/v1/release", wire::RELEASE_TYPE, release.into())
 }
 
 /// Medians of CPU (ms) and peak RSS (MiB).

@@ -7,6 +7,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::post;
 use kustody::runtime::{server, tls::Certificate};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,18 @@ pub async fn serve(router: Router, certificate: &Certificate, stop: &Cancellatio
     #[expect(clippy::disallowed_methods, reason = "a benchmark's servers end with it")]
     tokio::spawn(server::serve(listener, Some(certificate.server_config()), router, stop.clone()));
     address
+}
+
+/// Answers every `POST` to `path` with `body`, once the request is read: what is held against it is the decision, not the network.
+pub fn canned(path: &str, content_type: &'static str, body: Bytes) -> Router {
+    let answer = move |request: Bytes| {
+        let body = body.clone();
+        async move {
+            drop(request);
+            ([(CONTENT_TYPE, content_type)], body)
+        }
+    };
+    Router::new().route(path, post(answer))
 }
 
 /// A certificate of its own making.

@@ -8,9 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::post;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
@@ -159,18 +156,7 @@ impl Served {
         let certificate = Certificate::default();
         certificate.replace(pair.cert.pem().as_bytes(), pair.signing_key.serialize_pem().as_bytes()).expect("a usable pair");
         let stop = CancellationToken::new();
-        // The floor reads the request too: what is compared is custody, not the network.
-        let router = Router::new().route(
-            "/v1/release",
-            post(move |request: axum::body::Bytes| {
-                let canned = canned.clone();
-                async move {
-                    drop(request);
-                    ([(CONTENT_TYPE, RELEASE_TYPE)], canned)
-                }
-            }),
-        );
-        let floor = load::serve(router, &certificate, &stop).await;
+        let floor = load::serve(load::canned("/v1/release", RELEASE_TYPE, canned), &certificate, &stop).await;
         let floor = Server { address: floor, connector: connector(&pair.cert.pem()), requests };
         let (mut rates, mut floors) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {

@@ -70,7 +70,7 @@ pub enum PodsWithoutSecrets {
 pub enum Certificates {
     /// The controller, with an authority of its own.
     Controller,
-    /// cert-manager, into the same Secrets: the controller reads them, and writes none.
+    /// cert-manager, into Secrets of its own names: the controller reads them, and writes none.
     CertManager,
 }
 

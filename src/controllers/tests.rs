@@ -3,15 +3,15 @@
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-use axum::http::{Method, Request, Response};
-use kube::client::Body;
+use axum::http::Method;
+use kube::Resource;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
-use kube::{Client, Resource};
 use serde_json::{Value, json};
 
 use super::context::Context;
 use crate::args::{Args, Command};
+use crate::k8s::testing;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::process::Process;
 
@@ -27,25 +27,20 @@ pub fn absent() -> (u16, Value) {
 pub fn context(server: impl Fn(&Method, &str, &Value) -> (u16, Value) + Clone + Send + 'static) -> (Arc<Context>, Writes) {
     let writes = Writes::default();
     let log = Arc::clone(&writes);
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (log, server) = (Arc::clone(&log), server.clone());
-        async move {
-            let (parts, body) = request.into_parts();
-            let path = parts.uri.path().to_owned();
-            let body: Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap_or_default();
-            let (code, answer) = server(&parts.method, &path, &body);
-            if parts.method != Method::GET {
-                log.lock().unwrap().push((path, body));
-            }
-            Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+    let client = testing::client(move |method, uri, body| {
+        let path = uri.split('?').next().unwrap_or_default();
+        let answer = server(method, path, &body);
+        if method != Method::GET {
+            log.lock().unwrap().push((path.to_owned(), body));
         }
+        answer
     });
     let required = ["--role", "controller", "--namespace", "kustody-system", "--agent-image", "agent:1", "--audit-volume", "empty-dir"];
     let Command::Run(run) = <Args as clap::Parser>::parse_from(["kustody", "run"].into_iter().chain(required)).command else {
         panic!("not run")
     };
     let process = Process::new(Arc::new(SystemClock));
-    (Arc::new(Context::new(Client::new(service, "default"), Arc::new(run.into_config()), &process)), writes)
+    (Arc::new(Context::new(client, Arc::new(run.into_config()), &process)), writes)
 }
 
 /// A cache that was filled once, with these.

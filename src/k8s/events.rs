@@ -45,20 +45,16 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{Request, Response};
     use k8s_openapi::api::core::v1::ObjectReference;
-    use kube::Client;
-    use kube::client::Body;
+    use serde_json::json;
 
     use super::Events;
+    use crate::k8s::testing;
 
     #[tokio::test]
     async fn what_the_api_server_does_not_take_is_not_published() {
-        for (code, body, published) in [(403, r#"{"kind": "Status", "code": 403}"#, false), (201, r#"{"metadata": {}}"#, true)] {
-            let service = tower::service_fn(move |_: Request<Body>| async move {
-                Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(Body::from(body.as_bytes().to_vec())).unwrap())
-            });
-            let events = Events::new(Client::new(service, "default"), "test");
+        for (code, body, published) in [(403, json!({"kind": "Status", "code": 403}), false), (201, json!({"metadata": {}}), true)] {
+            let events = Events::new(testing::client(move |_, _, _| (code, body.clone())), "test");
             assert_eq!(events.publish(&ObjectReference::default(), true, "Reason", "Look", "note").await, published, "{code}");
         }
     }

@@ -9,3 +9,5 @@ pub mod events;
 pub mod key_store;
 pub mod providers;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;

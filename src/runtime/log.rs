@@ -34,7 +34,7 @@ pub fn panicked(panic: &PanicHookInfo<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
 
     use base64::Engine as _;
@@ -44,8 +44,16 @@ mod tests {
     use super::*;
     use crate::runtime::unsaid::MARK;
 
+    /// Keeps what is logged.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Kept {
+        /// What was logged since it was asked last.
+        pub(crate) fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
 
     impl Write for Kept {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -64,7 +72,7 @@ mod tests {
         let out = kept.clone();
         let layer = tracing_subscriber::fmt::layer().json().with_writer(to(move || out.clone(), unsaid));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), doing);
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let text = kept.take();
         for line in text.lines() {
             assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::canary::{canary, digest};
 use crate::harness::home::Home;
-use crate::harness::{SYSTEM, apply, eventually, kubectl, objects, run, setting, within};
+use crate::harness::{SYSTEM, apply, eventually, get, kubectl, objects, run, setting, within};
 use crate::report::Report;
 
 /// What may fail.
@@ -188,10 +188,19 @@ fn killed() {
             .good();
     let pod = pods.split(' ').next().expect("a webhook").to_owned();
     for (role, pod) in [("webhook", pod.as_str()), ("broker", "kustody-broker-0"), ("controller", "")] {
+        let before = restarts(role);
         run(&setting("KUSTODY_KILL"), &[role, "KILL", pod], b"").good();
-        std::thread::sleep(Duration::from_secs(3));
+        eventually(&format!("{role} to be started again"), || if restarts(role) > before { Ok(()) } else { Err(before.to_string()) });
     }
     settled();
+}
+
+/// How often containers of this role were started again.
+fn restarts(role: &str) -> u64 {
+    let pods = get(&["-n", SYSTEM, "pods", "-l", &format!("app.kubernetes.io/component={role}")]);
+    let statuses =
+        pods["items"].as_array().expect("a list").iter().filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64());
+    statuses.sum()
 }
 
 /// The second node is emptied, and the pods come back elsewhere before it does.

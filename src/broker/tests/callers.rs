@@ -1,8 +1,7 @@
 //! Tests of who is let in.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
 use kustody_core::audit::Event;
@@ -10,25 +9,11 @@ use serde_json::json;
 
 use super::signer::{NOW, Signer, claims, keys};
 use super::world::{World, ask, object, plan, pod};
+use crate::runtime::log::tests::Kept;
 
 /// What everybody is told whose token is wrong, whatever is wrong with it.
 const STRANGER: &str =
     "the token is not a valid token of a running pod for this broker; whoever runs the operator finds the cause in its log";
-
-/// Keeps what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().map_err(|_| io::Error::other("poisoned"))?.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn whoever_comes_with_a_wrong_token_is_told_one_thing_and_the_log_says_the_cause() {
@@ -42,7 +27,7 @@ async fn whoever_comes_with_a_wrong_token_is_told_one_thing_and_the_log_says_the
     let pod = claims("vision", "trainer", "pod-1");
     let mut unbound = pod["kubernetes.io"].clone();
     unbound.as_object_mut().unwrap().remove("pod");
-    let log = Log::default();
+    let log = Kept::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     let _listening = tracing::subscriber::set_default(subscriber);
@@ -56,13 +41,13 @@ async fn whoever_comes_with_a_wrong_token_is_told_one_thing_and_the_log_says_the
         (with("kubernetes.io", unbound), "it is bound to no pod"),
         ("junk".to_owned(), "it is no token of a service account"),
     ] {
-        log.0.lock().unwrap().clear();
+        log.take();
         let answered = ask(&router, "/v1/release", &token, &plan()).await;
         let refusal = answered.refusal();
         assert_eq!((answered.status, refusal.message.as_str()), (StatusCode::UNAUTHORIZED, STRANGER), "{cause}");
         // A key that is new may be published a moment later.
         assert_eq!(refusal.retry, cause.contains("signing key"), "{cause}");
-        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let said = log.take();
         assert!(said.contains("a token was refused") && said.contains(cause) && !said.contains(&token), "{cause}: {said}");
     }
 }

@@ -1,13 +1,13 @@
 //! The store of Secrets against an API server in this process.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use axum::http::{Request, Response};
-use kube::client::Body;
 use kustody_core::secret::SecretBytes;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::k8s::testing;
 
 type Seen = Arc<Mutex<Vec<(String, String, Value)>>>;
 
@@ -15,16 +15,11 @@ type Seen = Arc<Mutex<Vec<(String, String, Value)>>>;
 fn against(status: u16, answer: Value) -> (Secrets, Seen) {
     let seen = Seen::default();
     let log = Arc::clone(&seen);
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (log, answer) = (Arc::clone(&log), answer.clone());
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap_or_default();
-            log.lock().unwrap().push((parts.method.to_string(), parts.uri.to_string(), body));
-            Ok::<_, std::convert::Infallible>(Response::builder().status(status).body(Body::from(answer.to_string().into_bytes())).unwrap())
-        }
+    let client = testing::client(move |method, path, body| {
+        log.lock().unwrap().push((method.to_string(), path.to_owned(), body));
+        (status, answer.clone())
     });
-    (Secrets::new(Client::new(service, "default"), "kustody-system"), seen)
+    (Secrets::new(client, "kustody-system"), seen)
 }
 
 fn refused(code: u16, reason: &str) -> (Secrets, Seen) {
@@ -106,15 +101,17 @@ async fn a_name_that_is_taken_stays_as_it_is_and_an_absent_one_is_none() {
 async fn a_missing_right_and_a_silent_server_are_told_apart() {
     let denied = refused(403, "Forbidden").0.read("kustody-key-n").await.err().unwrap();
     assert!(matches!(&denied, Error::Denied { .. }) && denied.to_string().contains("Role"), "{denied}");
-    let down = refused(503, "ServiceUnavailable").0.list(&BTreeMap::new()).await.err().unwrap();
+    let down = refused(503, "ServiceUnavailable").0.list(&Selector::default()).await.err().unwrap();
     assert!(matches!(down, Error::Unavailable { .. }), "{down}");
 }
 
 #[tokio::test]
 async fn records_are_listed_by_their_labels() {
     let (store, seen) = against(200, json!({"metadata": {}, "items": [secret()]}));
-    let labels = BTreeMap::from([("kustody.dev/local-provider".to_owned(), "0123456789".to_owned())]);
-    assert_eq!(store.list(&labels).await.unwrap().len(), 1);
+    let selector = Selector::default().and("kustody.dev/local-owner", ["a".to_owned(), "b".to_owned()]);
+    let selector = selector.and("kustody.dev/local-provider", ["0123456789".to_owned()]);
+    assert_eq!(store.list(&selector).await.unwrap().len(), 1);
     let (_, uri, _) = seen.lock().unwrap().pop().unwrap();
-    assert!(uri.contains("labelSelector=kustody.dev%2Flocal-provider%3D0123456789"), "{uri}");
+    let wanted = "labelSelector=kustody.dev%2Flocal-owner+in+%28a%2Cb%29%2Ckustody.dev%2Flocal-provider%3D0123456789";
+    assert!(uri.contains(wanted), "{uri}");
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::certificates::{entry, restarts, served};
 use crate::harness::canary::canary;
 use crate::harness::home::Home;
-use crate::harness::{SYSTEM, Said, apply, cluster_directory, eventually, get, kubectl, objects, run, setting, unique};
+use crate::harness::{Installed, SYSTEM, apply, cluster_directory, eventually, get, kubectl, objects, run, setting, unique};
 
 /// cert-manager, until this goes; its kinds go with it.
 struct CertManager(Child);
@@ -35,31 +35,6 @@ impl Drop for CertManager {
         let _ = self.0.kill();
         let _ = self.0.wait();
         let _ = kubectl(&["delete", "--ignore-not-found", "--wait=false", "-f", &Self::kinds()]);
-    }
-}
-
-/// Installs the chart once more with this source of certificates; answers when everything of it is ready.
-fn source(value: &str) -> Said {
-    let set = format!("certificates.source={value}");
-    let values = ["--values", "tests/e2e/values.yaml", "--set", &set];
-    let all: Vec<&str> =
-        ["upgrade", "kustody", "charts/kustody", "--namespace", SYSTEM, "--wait", "--timeout", "4m"].into_iter().chain(values).collect();
-    run("helm", &all, b"")
-}
-
-/// An installation whose certificates are cert-manager's until this goes.
-struct Switched;
-
-impl Switched {
-    fn new() -> Self {
-        source("certManager").good();
-        Self
-    }
-}
-
-impl Drop for Switched {
-    fn drop(&mut self) {
-        let _ = source("controller");
     }
 }
 
@@ -113,7 +88,7 @@ fn cert_manager_issues_and_renews_both_certificates_and_its_secrets_are_not_writ
     let home = Home::new("certmanager");
     home.key();
     home.binding(&canary());
-    let switched = Switched::new();
+    let switched = Installed::with("certificates.source", "certManager", "controller");
     let authority = entry("kustody-cert-manager-ca", "tls.crt");
     in_place(&authority, SECRETS);
     assert_ne!(authority.trim(), entry("kustody-ca", "ca.crt").trim());

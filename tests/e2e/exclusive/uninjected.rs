@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Scaled;
 use crate::harness::canary::canary;
 use crate::harness::home::Home;
-use crate::harness::{SYSTEM, Said, apply, eventually, get, kubectl, objects, run};
+use crate::harness::{Installed, apply, eventually, get, kubectl, objects, run};
 use crate::uninjected::{a_second_later, pods_without_secrets, silent};
 
 /// The webhook's configuration, which is gone until this goes.
@@ -35,29 +35,9 @@ impl Drop for Deleted {
     }
 }
 
-/// Installs the chart once more with this policy; answers when the new controller runs.
-fn policy(value: &str) -> Said {
-    let set = format!("controller.podsWithoutSecrets={value}");
-    let values = ["--values", "tests/e2e/values.yaml", "--set", &set];
-    let all: Vec<&str> =
-        ["upgrade", "kustody", "charts/kustody", "--namespace", SYSTEM, "--wait", "--timeout", "4m"].into_iter().chain(values).collect();
-    run("helm", &all, b"")
-}
-
 /// An installation that evicts until this goes.
-struct Evicting;
-
-impl Evicting {
-    fn new() -> Self {
-        policy("Evict").good();
-        Self
-    }
-}
-
-impl Drop for Evicting {
-    fn drop(&mut self) {
-        let _ = policy("Report");
-    }
+fn evicting() -> Installed {
+    Installed::with("controller.podsWithoutSecrets", "Evict", "Report")
 }
 
 #[test]
@@ -174,7 +154,7 @@ fn where_the_installation_evicts_pods_are_replaced_as_budgets_and_jobs_allow() {
     let before = apps.map(|app| eventually(&format!("a pod of {app}"), || only(&home, app)));
     assert!(before.iter().all(|(_, agent)| !agent), "{before:?}");
 
-    let back = Evicting::new();
+    let back = evicting();
     kubectl(&["label", "namespace", &home.name, "kustody.dev/inject=enabled"]).good();
     eventually("the Deployment's pod to be replaced by one that is served", || match only(&home, "free")? {
         (_, true) => Ok(()),

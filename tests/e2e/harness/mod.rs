@@ -72,6 +72,31 @@ pub fn apply(objects: &Value) -> Said {
     run("kubectl", &["apply", "-f", "-"], objects.to_string().as_bytes())
 }
 
+/// The installation with one value set, until this goes: then it is what it was.
+pub struct Installed {
+    back: String,
+}
+
+impl Installed {
+    /// Installs the chart once more with `name` set to `value`; answers when everything of it is ready.
+    pub fn with(name: &str, value: &str, before: &str) -> Self {
+        let back = format!("{name}={before}");
+        Self::set(&format!("{name}={value}")).good();
+        Self { back }
+    }
+
+    fn set(value: &str) -> Said {
+        let chart = ["upgrade", "kustody", "charts/kustody", "--namespace", SYSTEM, "--wait", "--timeout", "4m"];
+        run("helm", &[&chart[..], &["--values", "tests/e2e/values.yaml", "--set", value]].concat(), b"")
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let _ = Self::set(&self.back);
+    }
+}
+
 /// Reads what `kubectl get … -o json` says.
 #[track_caller]
 pub fn get(arguments: &[&str]) -> Value {
