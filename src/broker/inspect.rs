@@ -73,7 +73,7 @@ async fn look(broker: &Broker, request: &InspectRequest, subject: &Subject, corr
         };
         let message = match opened {
             Ok(value) => {
-                values.insert(name.clone(), Arc::new(value));
+                values.insert(name.clone(), value);
                 None
             }
             Err(Failure::Later(reason)) => return Err(later(broker, subject, items, reason, correlation_id).await?),

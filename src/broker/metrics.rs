@@ -16,6 +16,8 @@ pub struct Counts {
     pub provider_calls: Counter,
     /// Seeds that were needed, from the cache or not.
     pub seeds: Counter,
+    /// Values that were opened, and not taken from memory.
+    pub openings: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,6 +39,7 @@ impl Counts {
             requests: metrics.register("release_requests", "Answers, by what they say", Family::default()),
             seconds: metrics.register("release_seconds", "Duration from request to answer", Family::new_with_constructor(histogram)),
             provider_calls: metrics.register("release_provider_calls", "Calls to providers that unwrap a seed", Counter::default()),
+            openings: metrics.register("release_openings", "Values that were opened, and not taken from memory", Counter::default()),
             seeds: metrics.register("release_seeds", "Seeds that were needed, from the cache or not", Counter::default()),
         }
     }

@@ -26,6 +26,7 @@ pub mod inspect;
 pub mod limits;
 pub mod metrics;
 pub mod open;
+pub mod opened;
 pub mod refusal;
 pub mod release;
 pub mod reports;

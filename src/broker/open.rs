@@ -1,6 +1,7 @@
 //! Opens sealed values: one provider call for each sealing key, shared by everybody who waits for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,8 +13,10 @@ use kustody_core::secret::SecretBytes;
 use kustody_providers::{Error as ProviderError, Provider};
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::metrics::Counts;
+use super::opened::{Opened, Values};
 use crate::k8s::providers::Providers;
 use crate::runtime::unsaid::Unsaid;
 
@@ -63,12 +66,24 @@ struct Authority {
     wrapped_seed: [u8; 32],
 }
 
-/// Opens values; keeps seeds, zeroised when they leave.
+/// A seed that a provider unwrapped.
+pub struct Seed {
+    /// Zeroised when it goes.
+    pub bytes: SecretBytes,
+    /// No other one in this process has it.
+    pub id: u64,
+    /// When it is over, and with it what it opened.
+    pub until: Instant,
+}
+
+/// Opens values; keeps seeds and what they opened, zeroised when they leave.
 ///
 /// Callers authorize before each use: a seed that is here says nothing of who may have what it opens.
 pub struct Opener {
     connect: Arc<dyn Connect>,
-    seeds: Cache<Authority, Arc<SecretBytes>>,
+    seeds: Cache<Authority, Arc<Seed>>,
+    values: Values,
+    unwrapped: AtomicU64,
     counts: Counts,
     unsaid: Unsaid,
 }
@@ -76,7 +91,8 @@ pub struct Opener {
 impl Opener {
     /// Without any seed; what is opened is told to `unsaid`.
     pub fn new(connect: Arc<dyn Connect>, counts: Counts, unsaid: Unsaid) -> Self {
-        Self { connect, seeds: Cache::builder().max_capacity(SEEDS).time_to_live(KEPT).build(), counts, unsaid }
+        let seeds = Cache::builder().max_capacity(SEEDS).time_to_live(KEPT).build();
+        Self { connect, seeds, values: Values::default(), unwrapped: AtomicU64::new(0), counts, unsaid }
     }
 
     /// From now on the log does not say this.
@@ -85,13 +101,14 @@ impl Opener {
         self.unsaid.add(value.expose());
     }
 
-    /// Overwrites the seeds whose time is over.
+    /// Overwrites the seeds and values whose time is over.
     pub async fn sweep(&self) {
         self.seeds.run_pending_tasks().await;
+        self.values.sweep().await;
     }
 
     /// The seed that opens what `key` allows to be opened. `header` was compared with it before.
-    async fn seed(&self, key: &EncryptionKey, object: &KeyProvider, header: &Header) -> Result<Arc<SecretBytes>, Arc<ProviderError>> {
+    async fn seed(&self, key: &EncryptionKey, object: &KeyProvider, header: &Header) -> Result<Arc<Seed>, Arc<ProviderError>> {
         let namespace = key.namespace().unwrap_or_default();
         // What was authorized is the key that the EncryptionKey holds; `policy::sealed_for` found it equal to the header's.
         let key_id = key.status.as_ref().and_then(|status| status.key_id.clone()).unwrap_or_default();
@@ -110,9 +127,11 @@ impl Opener {
             self.counts.provider_calls.inc();
             let context = wrap_context(&namespace, &key.name_any(), header.version, &header.public_key_sha256);
             let provider = self.connect.connect(object).await?;
-            let seed = provider.unwrap(&key_id, &header.wrapped_seed, &context).await?;
-            self.hide(&seed);
-            Ok(Arc::new(seed))
+            // From before the call: the cache counts from after it.
+            let until = Instant::now() + KEPT;
+            let bytes = provider.unwrap(&key_id, &header.wrapped_seed, &context).await?;
+            self.hide(&bytes);
+            Ok(Arc::new(Seed { bytes, id: self.unwrapped.fetch_add(1, Ordering::Relaxed), until }))
         };
         self.seeds.try_get_with(authority, unwrap).await
     }
@@ -131,7 +150,7 @@ impl Opener {
         let header = &document.header;
         policy::sealed_for(key, &header.provider_key_id, &hex(&header.public_key_sha256)).map_err(never)?;
         let seed = self.seed(key, provider, header).await.map_err(|error| failure(&field, provider, &error))?;
-        match PublicKey::from_seed(&seed) {
+        match PublicKey::from_seed(&seed.bytes) {
             Ok(public) if public == document.public_key => Ok(document),
             _ => Err(never("its public key is not the one that the key wraps".to_owned())),
         }
@@ -143,23 +162,28 @@ impl Opener {
         binding: &SecretBinding,
         secret: &str,
         (key, provider, sealed): (&EncryptionKey, &KeyProvider, &SealedValue),
-    ) -> Result<SecretBytes, Failure> {
+    ) -> Result<Arc<SecretBytes>, Failure> {
         let field = format!("spec.secrets[{secret}].sealed.value");
         let seed = self.seed(key, provider, &sealed.header).await.map_err(|error| failure(&field, provider, &error))?;
-        let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
-        let (secret, sealed) = (secret.to_owned(), sealed.clone());
-        // Half a millisecond of arithmetic for each value: not on the threads that answer everybody else.
-        let opened = tokio::task::spawn_blocking(move || {
-            sealing::open(&seed, &sealed, &Place { namespace: &namespace, binding: &name, secret: &secret })
-        });
-        match opened.await {
-            Ok(Ok(value)) => {
-                self.hide(&value);
-                Ok(value)
+        let (namespace, binding) = (binding.namespace().unwrap_or_default(), binding.name_any());
+        let place = Place { namespace: &namespace, binding: &binding, secret };
+        let open = async {
+            self.counts.openings.inc();
+            let (namespace, binding, secret) = (namespace.clone(), binding.clone(), secret.to_owned());
+            let (seed, sealed, until) = (Arc::clone(&seed), sealed.clone(), seed.until);
+            // Half a millisecond of arithmetic for each value: not on the threads that answer everybody else.
+            let opened = tokio::task::spawn_blocking(move || {
+                sealing::open(&seed.bytes, &sealed, &Place { namespace: &namespace, binding: &binding, secret: &secret })
+            });
+            match opened.await {
+                Ok(Ok(value)) => Ok(Opened { value: Arc::new(value), until }),
+                Ok(Err(error)) => Err(Failure::Never(format!("{field}: {error}"))),
+                Err(_) => Err(Failure::Later(format!("{field}: the broker is stopping"))),
             }
-            Ok(Err(error)) => Err(Failure::Never(format!("{field}: {error}"))),
-            Err(_) => Err(Failure::Later(format!("{field}: the broker is stopping"))),
-        }
+        };
+        let value = self.values.get((&seed, &place, sealed), open).await?;
+        self.hide(&value);
+        Ok(value)
     }
 }
 

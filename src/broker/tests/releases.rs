@@ -67,6 +67,7 @@ async fn fifty_releases_at_once_cost_one_call_to_the_provider() {
     let metrics = world.process.metrics.render();
     assert!(metrics.contains("kustody_release_provider_calls_total 1\n"), "{metrics}");
     assert!(metrics.contains("kustody_release_seeds_total 100\n"), "{metrics}");
+    assert!(metrics.contains("kustody_release_openings_total 2\n"), "what was opened is there for whoever may have it: {metrics}");
 }
 
 /// A disk that waits, or that is full.
