@@ -1,13 +1,11 @@
 //! The local provider's records as Secrets in the operator's namespace.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use kustody_providers::Error;
-use kustody_providers::key_store::{KeyStore, Record, Written};
+use kustody_providers::key_store::{KeyStore, Record, Selector, Written};
 use kustody_providers::local::secret;
 
 #[cfg(test)]
@@ -53,8 +51,8 @@ impl KeyStore for Secrets {
         }
     }
 
-    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {
-        let selector = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+    async fn list(&self, selector: &Selector) -> Result<Vec<Record>, Error> {
+        let selector = selector.to_string();
         let found = self.0.list(&ListParams::default().labels(&selector)).await.map_err(|error| failed("list", &selector, &error))?;
         Ok(found.items.into_iter().map(secret::read).collect())
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kustody_core::secret::SecretBytes;
 
-use crate::key_store::{KeyStore, Record, Written};
+use crate::key_store::{KeyStore, Record, Selector, Written};
 use crate::{Claim, Context, CreateKey, Error, Provider, State};
 
 /// Where the embedded KMS notes its own time in a write of which it wants to know the store's.
@@ -24,6 +24,7 @@ struct Contents {
     reads: Vec<String>,
     lose: Option<&'static str>,
     time: Option<Timestamp>,
+    lists: usize,
 }
 
 fn copy(record: &Record, revision: &str) -> Record {
@@ -74,6 +75,11 @@ impl MemoryStore {
         self.locked().reads.clone()
     }
 
+    /// How many lists there were.
+    pub fn lists(&self) -> usize {
+        self.locked().lists
+    }
+
     /// Every record with its revision, in words: two that are equal mean that nothing was written between.
     pub fn dump(&self) -> Vec<String> {
         self.locked().records.values().map(|record| format!("{} {} {:?}", record.name, record.revision, record.annotations)).collect()
@@ -116,10 +122,12 @@ impl KeyStore for MemoryStore {
         Ok(Written { revision: store.revision.to_string(), at: store.time.or(noted) })
     }
 
-    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {
-        let store = self.locked();
-        let fits = |record: &&Record| labels.iter().all(|(name, value)| record.labels.get(name) == Some(value));
-        Ok(store.records.values().filter(fits).map(|record| copy(record, &record.revision)).collect())
+    async fn list(&self, selector: &Selector) -> Result<Vec<Record>, Error> {
+        // As a store behind a network: others go on meanwhile.
+        tokio::task::yield_now().await;
+        let mut store = self.locked();
+        store.lists += 1;
+        Ok(store.records.values().filter(|record| selector.selects(&record.labels)).map(|record| copy(record, &record.revision)).collect())
     }
 }
 

@@ -1,13 +1,11 @@
 //! The records of the embedded KMS, as the user may read and make them: nothing here replaces or deletes one.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use kustody_providers::Error;
-use kustody_providers::key_store::{KeyStore, Record, Written};
+use kustody_providers::key_store::{KeyStore, Record, Selector, Written};
 use kustody_providers::local::secret;
 
 use crate::failure::fault;
@@ -58,8 +56,8 @@ impl KeyStore for OperatorSecrets {
         Err(Error::Conflict { id: record.name.clone(), detail: "kubectl kustody overwrites no record".to_owned() })
     }
 
-    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Record>, Error> {
-        let selector = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+    async fn list(&self, selector: &Selector) -> Result<Vec<Record>, Error> {
+        let selector = selector.to_string();
         let found =
             self.api.list(&ListParams::default().labels(&selector)).await.map_err(|error| self.failed("list", &selector, &error))?;
         Ok(found.items.into_iter().map(secret::read).collect())

@@ -21,6 +21,7 @@ mod export;
 mod private_file;
 mod record;
 pub mod recovery;
+mod retained;
 mod root;
 mod root_record;
 pub mod secret;
@@ -38,13 +39,14 @@ pub struct Local {
     store: Arc<dyn KeyStore>,
     name: String,
     root: root::Root,
+    retained: retained::Lookup,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl Local {
     /// The KMS whose records lie in `store`, for the `KeyProvider` of this name.
     pub fn new(store: Arc<dyn KeyStore>, name: &str, source: RootKeySource, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
-        Self { store, name: name.to_owned(), root: root::Root::new(source, name), clock }
+        Self { store, name: name.to_owned(), root: root::Root::new(source, name), retained: retained::Lookup::default(), clock }
     }
 
     async fn load(&self, id: &str) -> Result<Record, Error> {
@@ -133,8 +135,10 @@ impl Provider for Local {
             let material = crypto::random_key()?;
             let wrapped = root.wrap_material(&material, &id, &version.id)?;
             let record = record::new(&self.name, &id, &request.nonce, &request.claim, &version, wrapped, root.check())?;
-            // `false`: a concurrent call with the same nonce was faster; its material is the key's.
-            self.store.create(&record).await?;
+            if self.store.create(&record).await? {
+                return record::describe(&record);
+            }
+            // A concurrent call with the same nonce was faster; its material is the key's.
         }
         let made = self.find_by_nonce(&request.nonce).await?.filter(|key| key.id == id && key.claim().as_ref() == Some(&request.claim));
         made.ok_or_else(|| Error::Conflict { id, detail: "its nonce was used for another key".to_owned() })
@@ -147,20 +151,7 @@ impl Provider for Local {
     }
 
     async fn find_retained(&self, claim: &Claim) -> Result<Vec<Key>, Error> {
-        let records = self.store.list(&record::of_owner(&self.name, claim)).await?;
-        let keys: Vec<Key> = records.iter().map(record::describe).collect::<Result<_, _>>()?;
-        // Labels are digests; the claim itself decides.
-        let same = |key: &Key| key.claim().is_some_and(|found| Claim { owner_uid: claim.owner_uid.clone(), ..found } == *claim);
-        let mut keys: Vec<Key> = keys.into_iter().filter(same).collect();
-        // An imported key carries the claim of a cluster or namespace that is gone: its names decide, and adoption takes it back.
-        for record in self.store.list(&record::imported(&self.name, claim)).await? {
-            let key = record::describe(&record)?;
-            let named = key.claim().is_some_and(|found| (&found.namespace, &found.name) == (&claim.namespace, &claim.name));
-            if named && keys.iter().all(|known| known.id != key.id) {
-                keys.push(key);
-            }
-        }
-        Ok(keys)
+        self.retained.find(self.store.as_ref(), &self.name, claim).await
     }
 
     async fn describe_key(&self, id: &str) -> Result<Key, Error> {

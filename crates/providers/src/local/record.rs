@@ -6,13 +6,12 @@ use jiff::Timestamp;
 use kustody_core::secret::SecretBytes;
 
 use super::root::short;
-use crate::key_store::Record;
+use crate::key_store::{Record, Selector};
 use crate::{Claim, Error, Key, State, Version};
 
 const PROVIDER_LABEL: &str = "kustody.dev/local-provider";
 const ROOT_LABEL: &str = "kustody.dev/local-root";
 const OWNER_LABEL: &str = "kustody.dev/local-owner";
-const IMPORTED_LABEL: &str = "kustody.dev/local-imported";
 pub(super) const PROVIDER: &str = "kustody.dev/provider";
 const ID: &str = "kustody.dev/key-id";
 const DELETION: &str = "kustody.dev/key-deletion";
@@ -44,23 +43,41 @@ pub(super) fn version_entry(version: &str) -> String {
     format!("version-{version}")
 }
 
-pub(super) fn of_provider(provider: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(PROVIDER_LABEL.to_owned(), short(provider))])
+pub(super) fn of_provider(provider: &str) -> Selector {
+    Selector::default().and(PROVIDER_LABEL, [short(provider)])
+}
+
+/// Of these owners, as [`owner`] and [`place`] name them.
+pub(super) fn of_owners(provider: &str, owners: impl IntoIterator<Item = String>) -> Selector {
+    of_provider(provider).and(OWNER_LABEL, owners)
 }
 
 pub(super) fn root_labels(provider: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(ROOT_LABEL.to_owned(), short(provider))])
 }
 
-pub(super) fn of_owner(provider: &str, claim: &Claim) -> BTreeMap<String, String> {
-    let owner = short(&format!("{}/{}/{}", claim.cluster, claim.namespace_uid, claim.name));
-    of_provider(provider).into_iter().chain([(OWNER_LABEL.to_owned(), owner)]).collect()
+/// Whose key it is, whatever UID its object has.
+pub(super) fn owner(claim: &Claim) -> String {
+    short(&format!("{}/{}/{}", claim.cluster, claim.namespace_uid, claim.name))
 }
 
-/// Keys that were imported and that no object has taken back since, by the names of their namespace and object.
-pub(super) fn imported(provider: &str, claim: &Claim) -> BTreeMap<String, String> {
-    let place = short(&format!("{}/{}", claim.namespace, claim.name));
-    of_provider(provider).into_iter().chain([(IMPORTED_LABEL.to_owned(), place)]).collect()
+/// Whose key it will be that was imported: namespace and object of these names, in whatever cluster.
+pub(super) fn place(claim: &Claim) -> String {
+    short(&format!("{}/{}", claim.namespace, claim.name))
+}
+
+fn labels(provider: &str, owner: String) -> BTreeMap<String, String> {
+    BTreeMap::from([(PROVIDER_LABEL.to_owned(), short(provider)), (OWNER_LABEL.to_owned(), owner)])
+}
+
+/// It was brought here, and no object has taken it yet.
+pub(super) fn import(record: &mut Record, provider: &str, claim: &Claim) {
+    record.labels.extend(labels(provider, place(claim)));
+}
+
+/// Whose it is, as [`owner`] or [`place`] names it.
+pub(super) fn owner_of(record: &Record) -> String {
+    record.labels.get(OWNER_LABEL).cloned().unwrap_or_default()
 }
 
 pub(super) fn new(
@@ -83,7 +100,7 @@ pub(super) fn new(
     Ok(Record {
         name: name(nonce),
         revision: String::new(),
-        labels: of_owner(provider, claim),
+        labels: labels(provider, owner(claim)),
         annotations: annotations.map(|(name, value)| (name.to_owned(), value)).into(),
         data: BTreeMap::from([(version_entry(&version.id), wrapped)]),
     })
@@ -184,8 +201,7 @@ pub(super) fn tag(record: &mut Record, tags: &BTreeMap<String, String>) -> Resul
         return Ok(false);
     }
     if let (Some(claim), Some(provider)) = (Claim::from_tags(&after), provider(record).cloned()) {
-        record.labels.extend(of_owner(&provider, &claim));
-        record.labels.remove(IMPORTED_LABEL);
+        record.labels.extend(labels(&provider, owner(&claim)));
     }
     record.annotations.insert(TAGS.to_owned(), json(&after)?);
     Ok(true)

@@ -300,8 +300,7 @@ fn imported(provider: &str, mut found: Record, key: &Key) -> Result<Record, Erro
         record::set_state(&mut found, State::Disabled, None)?;
     }
     if let Some(claim) = key.claim() {
-        found.labels.extend(record::of_owner(provider, &claim));
-        found.labels.extend(record::imported(provider, &claim));
+        record::import(&mut found, provider, &claim);
     }
     Ok(found)
 }

@@ -103,8 +103,18 @@ impl Root {
     async fn look(&self, store: &dyn KeyStore) -> Result<(Option<Arc<RootKey>>, Option<RootRecord>), Error> {
         let Some(record) = RootRecord::read(store, &self.provider).await? else {
             let keys = store.list(&record::of_provider(&self.provider)).await?;
-            return Ok((self.unrecorded(&keys)?.map(|root| self.keep(root)), None));
+            let missing = match self.unrecorded(&keys) {
+                Ok(root) => return Ok((root.map(|root| self.keep(root)), None)),
+                Err(missing) => missing,
+            };
+            // Another process may have made it, and keys under it, between the two looks.
+            let Some(record) = RootRecord::read(store, &self.provider).await? else { return Err(missing) };
+            return self.known_by(record).await;
         };
+        self.known_by(record).await
+    }
+
+    async fn known_by(&self, record: RootRecord) -> Result<(Option<Arc<RootKey>>, Option<RootRecord>), Error> {
         let root = self.recorded(&record).await?;
         record.must_name(&root, &self.provider)?;
         Ok((Some(self.keep(root)), Some(record)))

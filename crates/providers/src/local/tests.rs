@@ -47,6 +47,32 @@ conformance!(
 );
 
 #[tokio::test]
+async fn many_who_look_for_what_they_left_share_one_list_and_each_finds_its_own() {
+    let (store, provider) = fresh();
+    let names: Vec<String> = (0..20).map(|number| format!("key-{number}")).collect();
+    for (number, name) in names.iter().enumerate().skip(1) {
+        provider.create_key(&request(&format!("noncemany{number:02}"), name)).await.unwrap();
+    }
+    let mut damaged = store.read("kustody-key-noncemany07").await.unwrap().unwrap();
+    damaged.annotations.remove("kustody.dev/key-versions");
+    store.tamper(&damaged);
+    let before = store.lists();
+    let claims: Vec<_> = names.iter().map(|name| claim(name, "owner-2")).collect();
+    let found = futures::future::join_all(claims.iter().map(|claim| provider.find_retained(claim))).await;
+    assert_eq!(store.lists() - before, 2, "the first goes alone, and all others together");
+    for (number, found) in found.into_iter().enumerate() {
+        match (number, found) {
+            (0, found) => assert!(found.unwrap().is_empty()),
+            (7, found) => assert!(found.unwrap_err().to_string().contains("kustody-key-noncemany07")),
+            (_, found) => {
+                let ids: Vec<String> = found.unwrap().into_iter().map(|key| key.id).collect();
+                assert_eq!(ids, [format!("vision/key-{number}/noncemany{number:02}")]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_jumps_ahead_destroys_no_key_before_the_store_s_clock_says_so_too() {
     let store: Arc<MemoryStore> = Arc::default();
     let second = |second| Timestamp::from_second(second).unwrap();
