@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use kustody::runtime::clock::{Clock as _, SystemClock};
@@ -19,7 +20,7 @@ const COUNT: usize = 1000;
 const CONTROLLER: &str = "system:serviceaccount:kustody-system:kustody-controller";
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// The writes of each kind, and the time beside the loop's.
+/// The writes of each kind, and the time beside the loop's; the installation has no controller afterwards.
 pub async fn rows() -> Vec<Row> {
     let client = cluster::client().await;
     let keys: Api<EncryptionKey> = Api::namespaced(client.clone(), NAMESPACE);
@@ -59,15 +60,16 @@ pub async fn rows() -> Vec<Row> {
     // What is still written afterwards counts too, and the API server writes its log a moment later.
     tokio::time::sleep(Duration::from_secs(20)).await;
     let writes = calls(from, |call| call["user"]["username"] == CONTROLLER && is_write(call));
-    let of = |part: &str| writes.iter().filter(|call| belongs(call, part)).count();
-    let (to_keys, to_bindings) = (of("bench-key-"), of("bench-binding-"));
-    println!("writes of the controller: {} of {} are the keys' or bindings'", to_keys + to_bindings, writes.len());
-    let records = writes.iter().filter(|call| call["objectRef"]["resource"] == "secrets").count();
+    let of = |what: &dyn Fn(&Value) -> bool| writes.iter().filter(|call| what(call)).count();
+    let (to_keys, to_bindings, records) =
+        (of(&|call| belongs(call, "bench-key-")), of(&|call| belongs(call, "bench-binding-")), of(&is_record));
+    println!("writes of the controller: {} of {} are the keys' or bindings'", to_keys + to_bindings + records, writes.len());
     #[expect(clippy::cast_precision_loss, reason = "a few thousands")]
     let [a_key, a_binding] = [to_keys + records, to_bindings].map(|writes| writes as f64 / COUNT as f64);
     keys.delete_collection(&DeleteParams::default(), &all).await.expect("the keys go");
     bindings.delete_collection(&DeleteParams::default(), &all).await.expect("the bindings go");
-    let floor = plain(&client, 2 * COUNT + to_keys + records + to_bindings, &writes).await;
+    cluster::without_controller(&client).await;
+    let floor = plain(&client, &sealed, &writes).await;
     vec![
         Row {
             name: "1,000 keys at once: API-server writes a key",
@@ -101,26 +103,56 @@ fn belongs(call: &Value, part: &str) -> bool {
     call["objectRef"]["name"].as_str().is_some_and(|name| name.starts_with(part))
 }
 
-/// As many writes one after the other: objects are created, and the rest are patches of them.
-async fn plain(client: &Client, writes: usize, observed: &[Value]) -> f64 {
-    let created = 2 * COUNT + observed.iter().filter(|call| call["verb"] == "create").count();
-    let objects: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+fn is_record(call: &Value) -> bool {
+    call["objectRef"]["resource"] == "secrets"
+}
+
+/// The same writes one after the other, and nothing that decides upon them: the objects with their statuses as they were
+/// written, and Secrets and Events of the same size.
+async fn plain(client: &Client, sealed: &[String], observed: &[Value]) -> f64 {
+    let keys: Api<EncryptionKey> = Api::namespaced(client.clone(), NAMESPACE);
+    let bindings: Api<SecretBinding> = Api::namespaced(client.clone(), NAMESPACE);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+    let events: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
+    let (create, change) = (PostParams::default(), PatchParams::default());
+    let counted = |call: &&Value| belongs(call, "bench-") || is_record(call);
+    let taken = |call: &&Value| call["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300);
     let started = Instant::now();
-    for number in 0..writes {
-        let name = format!("plain-{}", number % created);
-        // Of the size of a status.
-        let data = json!({"status": "x".repeat(1500), "number": number.to_string()});
-        if number < created {
-            let object =
-                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"bench": "plain"}}, "data": data});
-            objects.create(&PostParams::default(), &parsed(object)).await.expect("a write");
-        } else {
-            objects.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"data": data}))).await.expect("a write");
+    for (number, value) in sealed.iter().enumerate() {
+        keys.create(&create, &parsed(key(number))).await.expect("a key");
+        bindings.create(&create, &parsed(binding(number, value))).await.expect("a binding");
+    }
+    for call in observed.iter().filter(taken).filter(counted) {
+        let of = &call["objectRef"];
+        let name = of["name"].as_str().unwrap_or_default();
+        let record = || {
+            let metadata = json!({"name": name, "labels": {"bench": "apply"}});
+            parsed(json!({"metadata": metadata, "stringData": {"record": "x".repeat(200)}}))
+        };
+        let status = Patch::Merge(json!({"status": call["requestObject"]["status"]}));
+        match (call["verb"].as_str().unwrap_or_default(), of["resource"].as_str().unwrap_or_default()) {
+            ("patch", "encryptionkeys") => drop(keys.patch_status(name, &change, &status).await.expect("a status")),
+            ("patch", "secretbindings") => drop(bindings.patch_status(name, &change, &status).await.expect("a status")),
+            ("create", "secrets") => drop(secrets.create(&create, &record()).await.expect("a Secret")),
+            ("update", "secrets") => drop(secrets.replace(name, &create, &record()).await.expect("a Secret")),
+            ("create", "events") => drop(events.create(&create, &event(name)).await.expect("an Event")),
+            other => panic!("the controller makes a write that the loop does not know: {other:?}"),
         }
     }
     let took = started.elapsed().as_secs_f64();
-    objects.delete_collection(&DeleteParams::default(), &ListParams::default().labels("bench=plain")).await.expect("they go");
+    let all = ListParams::default().labels("bench=apply");
+    keys.delete_collection(&DeleteParams::default(), &all).await.expect("the keys go");
+    bindings.delete_collection(&DeleteParams::default(), &all).await.expect("the bindings go");
+    secrets.delete_collection(&DeleteParams::default(), &all).await.expect("the Secrets go");
     took
+}
+
+fn event(name: &str) -> Event {
+    parsed(json!({
+        "metadata": {"name": format!("plain-{name}")}, "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal", "reason": "Available",
+        "action": "Reconcile", "note": "values can be sealed for this key and opened under it", "reportingController": "bench",
+        "reportingInstance": "bench", "regarding": {"kind": "EncryptionKey", "namespace": NAMESPACE, "name": name},
+    }))
 }
 
 fn sealed(document: &KeyDocument, number: usize) -> String {

@@ -137,17 +137,21 @@ impl Drop for Unmanned {
     }
 }
 
-/// Ends the installation's controller, and gives a file with its token for the broker to the process that takes its place.
-pub async fn without_controller(node: &Unmanned) -> tempfile::NamedTempFile {
-    let deployments: Api<Deployment> = Api::namespaced(node.client.clone(), SYSTEM);
+/// Ends the installation's controller.
+pub async fn without_controller(client: &Client) {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM);
     let nobody = json!({"spec": {"replicas": 0}});
     deployments.patch_scale("kustody-controller", &PatchParams::default(), &Patch::Merge(nobody)).await.expect("no controller");
-    let pods: Api<Pod> = Api::namespaced(node.client.clone(), SYSTEM);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
     let its = ListParams::default().labels("app.kubernetes.io/component=controller");
     while !pods.list(&its).await.expect("pods").items.is_empty() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let accounts: Api<ServiceAccount> = Api::namespaced(node.client.clone(), SYSTEM);
+}
+
+/// A file with the controller's token for the broker, for the process that takes its place.
+pub async fn controllers_token(client: &Client) -> tempfile::NamedTempFile {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), SYSTEM);
     let spec = TokenRequestSpec { audiences: vec![AUDIENCE.to_owned()], bound_object_ref: None, expiration_seconds: Some(3600) };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let said = accounts.create_token_request("kustody-controller", &PostParams::default(), &request).await.expect("a token");

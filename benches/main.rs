@@ -38,7 +38,7 @@ async fn main() -> std::process::ExitCode {
     rows.extend(apply::rows().await);
     let binary = binaries.join("kustody");
     // From here on a process of its own plays the roles.
-    let token = cluster::without_controller(&node).await;
+    let token = cluster::controllers_token(&node.client).await;
     let (idle, file) = (binary.clone(), token.path().to_owned());
     rows.push(tokio::task::spawn_blocking(move || idle::row(&idle, AGENT_IMAGE, &file)).await.expect("an idle process"));
     node.pods("crowd", 10_000, "trainer").await;

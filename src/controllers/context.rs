@@ -29,7 +29,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::process::Process;
 
 /// How many objects of one kind are looked at at the same time.
-const CONCURRENCY: u16 = 8;
+const CONCURRENCY: u16 = 16;
 /// When an object is looked at again though nothing seems to have changed.
 const AGAIN: Duration = Duration::from_mins(5);
 

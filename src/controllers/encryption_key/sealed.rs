@@ -1,6 +1,7 @@
 //! Which SecretBindings use a key, and for which of its sealing keys their values are sealed; no value is opened.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -10,8 +11,14 @@ use kube::{Api, Client, ResourceExt};
 use kustody_api::{EncryptionKey, SecretBinding};
 use kustody_core::sealing::SealedValue;
 use kustody_core::sealing::format::hex;
+use tokio::time::{Instant, sleep_until};
 
 use crate::k8s::backoff::of_watches;
+
+/// How long after some changes of bindings the next are told: a key is looked at once for all that begin to use it together.
+const GATHER: Duration = Duration::from_secs(1);
+/// How many of them at the most.
+const AT_ONCE: usize = 16_384;
 
 /// A cache of all bindings, trimmed while decoding, and the keys of which a binding began or ceased to use something.
 pub fn watch(client: &Client) -> (Store<SecretBinding>, impl Stream<Item = ObjectRef<EncryptionKey>> + Send + use<>) {
@@ -23,7 +30,13 @@ pub fn watch(client: &Client) -> (Store<SecretBinding>, impl Stream<Item = Objec
         .reflect(writer)
         // What fails is retried by the watcher, and told by the watch of the same kind in `secret_binding`.
         .filter_map(|event| std::future::ready(event.ok()))
-        .flat_map(move |event| stream::iter(used.concerned(event)));
+        .flat_map(move |event| stream::iter(used.concerned(event)))
+        .ready_chunks(AT_ONCE)
+        .zip(stream::unfold(Instant::now(), |earliest| async move {
+            sleep_until(earliest).await;
+            Some(((), Instant::now() + GATHER))
+        }))
+        .flat_map(|(keys, ())| stream::iter(keys.into_iter().collect::<HashSet<_>>()));
     (reader, keys)
 }
 

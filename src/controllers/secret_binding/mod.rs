@@ -20,6 +20,7 @@ use crate::k8s::events::Events;
 use crate::k8s::status;
 
 mod caches;
+mod concerned;
 mod held;
 pub mod inspect;
 pub mod pods;
@@ -29,6 +30,7 @@ pub mod resolve;
 mod tests;
 
 use caches::{Caches, Known, fingerprint};
+use concerned::Concerned;
 use resolve::{Facts, Resolution};
 
 /// How often a broker that has not seen the binding yet is asked again within one pass, and how long is waited between.
@@ -73,19 +75,17 @@ pub async fn run(context: Arc<Context>) {
         .reflect(writer)
         .touched_objects();
 
-    let by_namespace = |all: &Store<SecretBinding>| {
-        let all = all.clone();
-        move |namespace: &str| references(&all, |binding| binding.namespace().as_deref() == Some(namespace))
-    };
-    let (of_key, of_namespace) = (by_namespace(&bindings), by_namespace(&bindings));
-    let (of_provider, of_pod, all) = (bindings.clone(), bindings.clone(), bindings.clone());
+    let of_key = Concerned::new(bindings.clone(), keys.clone());
+    let (of_namespace, of_provider, of_pod, all) = (bindings.clone(), bindings.clone(), bindings.clone(), bindings.clone());
     let (other, otherwise) = futures::channel::mpsc::unbounded();
     // Over the same caches, so that each pod is in memory once.
     let seen = uninjected::Caches { pods: pods.clone(), namespaces: namespaces.clone(), bindings: bindings.clone() };
     let controller = Controller::for_stream(objects, bindings)
-        .watches_stream(key_changes, move |key: EncryptionKey| of_key(&key.namespace().unwrap_or_default()))
+        .watches_stream(key_changes, move |key: EncryptionKey| of_key.by(&key))
         .watches_stream(provider_changes, move |_: KeyProvider| references(&of_provider, |_| true))
-        .watches_stream(namespace_changes, move |namespace: Namespace| of_namespace(&namespace.name_any()))
+        .watches_stream(namespace_changes, move |namespace: Namespace| {
+            references(&of_namespace, |binding| binding.namespace() == namespace.metadata.name)
+        })
         .watches_stream(pod_changes, move |pod: Pod| {
             references(&of_pod, |binding| {
                 binding.namespace() == pod.namespace()

@@ -3,38 +3,73 @@
 
 mod checks;
 mod operations;
+mod steps;
+mod strike;
 
+use std::fmt;
 use std::io::Write as _;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{SYSTEM, kubectl, run, setting, within};
+use crate::harness::setting;
 use crate::report::Report;
 use crate::rng::Rng;
 
 const VICTIMS: [&str; 5] = ["controller", "broker", "webhook", "kube-apiserver", "etcd"];
 /// Each, and in ms how long it takes at the most when nothing dies: kills are spread over it.
 const OPERATIONS: [(&str, u64); 5] = [("create", 1500), ("rotate", 1500), ("retire", 1500), ("release", 2500), ("roll", 130_000)];
-/// How long a role may be away that is to be killed: the kubelet starts it again.
-const BACK: Duration = Duration::from_mins(3);
 
 /// One round.
+#[derive(Clone)]
 pub struct Round {
     number: u64,
     operation: &'static str,
     victim: &'static str,
     stop: bool,
-    delay: Duration,
+    moment: Moment,
 }
 
-/// Each operation with each victim and with a stopped leader, then `rounds` at random; the short form is these alone, and
-/// rolls no certificates.
+impl Round {
+    /// The name of what it is about.
+    pub fn object(&self) -> String {
+        format!("k{}", self.number)
+    }
+}
+
+/// When the victim is struck.
+#[derive(Clone)]
+pub enum Moment {
+    /// So long after the operation began.
+    After(Duration),
+    /// As soon as each of these steps was taken.
+    Steps(Range<usize>),
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ", self.victim, if self.stop { "stopped" } else { "killed" })?;
+        match &self.moment {
+            Moment::After(delay) => write!(f, "{} ms into {}", delay.as_millis(), self.operation),
+            Moment::Steps(steps) => {
+                let all = steps::of(self.operation);
+                let (first, last) = (steps.start + 1, all[steps.end - 1]);
+                let first = if first == steps.end { String::new() } else { format!("{first} to ") };
+                write!(f, "after step {first}{} of {} of {}: {last}", steps.end, all.len(), self.operation)
+            }
+        }
+    }
+}
+
+/// Each step of each operation with each victim and with a stopped leader, then `rounds` at random; the short form is these
+/// alone, and rolls no certificates.
 pub fn prove(rounds: u64, seed: u64) -> Report {
     let short = rounds < 100;
-    let matrix = if short { 0 } else { (OPERATIONS.len() * (VICTIMS.len() + 1)) as u64 };
-    println!("about {} minutes", ((matrix + rounds) * 30 + matrix / 5 * 120) / 60 + 1);
+    let matrix = if short { Vec::new() } else { matrix() };
+    let all = matrix.len() as u64 + rounds;
+    println!("about {} minutes", (all * 10 + rounds / 32 * 120 + if short { 0 } else { 40 * 60 }) / 60 + 1);
     let mut report = Report::new("kill", json!({"rounds": rounds, "seed": seed}));
     operations::begin();
     // Of this many rounds, of these images: what another run found is not this one's.
@@ -43,14 +78,14 @@ pub fn prove(rounds: u64, seed: u64) -> Report {
     let done = report.resume(&progress);
     std::fs::create_dir_all("target/prove").expect("target/prove");
     let mut kept = std::fs::OpenOptions::new().create(true).append(true).open(&progress).expect("the progress");
-    for number in done..matrix + rounds {
-        let round = if number < matrix { of_matrix(seed, number) } else { at_random(seed, number, short) };
-        let what = if round.stop { "stopped" } else { "killed" };
-        let name = format!("{number}: {} {what} {} ms into {}", round.victim, round.delay.as_millis(), round.operation);
+    for number in done..all {
+        let of_matrix = usize::try_from(number).ok().and_then(|place| matrix.get(place)).cloned();
+        let round = of_matrix.map_or_else(|| at_random(seed, number, short), |round| Round { number, ..round });
+        let name = format!("{number}: {round}");
         let failure = report.check(&name, AssertUnwindSafe(|| operations::play(&round)));
         writeln!(kept, "{}", json!({"failure": failure})).expect("the progress");
         // An interrupted run goes on in another cluster: what this one shows is looked at now and then.
-        if number % 50 == 49 || number + 1 == matrix + rounds {
+        if number % 50 == 49 || number + 1 == all {
             report.check(&format!("{number}: one key for each object, none lost and none doubled"), checks::one_key_each);
             report.check(&format!("{number}: no audit record is lost, and the chain is unbroken"), checks::audited);
         }
@@ -59,12 +94,19 @@ pub fn prove(rounds: u64, seed: u64) -> Report {
     report
 }
 
-fn of_matrix(seed: u64, number: u64) -> Round {
-    let columns = VICTIMS.len() as u64 + 1;
-    let (operation, takes) = OPERATIONS[usize::try_from(number / columns).unwrap_or_default()];
-    let victim = VICTIMS.get(usize::try_from(number % columns).unwrap_or_default()).copied();
-    let delay = Duration::from_millis(Rng::new(seed, number).below(takes));
-    Round { number, operation, victim: victim.unwrap_or("controller"), stop: victim.is_none(), delay }
+/// A roll takes minutes, so that one round strikes after each of its steps; of the others each round takes one.
+fn matrix() -> Vec<Round> {
+    let mut rounds = Vec::new();
+    for (operation, _) in OPERATIONS {
+        let steps = steps::of(operation).len();
+        let at_once = if operation == "roll" { steps } else { 1 };
+        for from in (0..steps).step_by(at_once) {
+            let round = Round { number: 0, operation, victim: "controller", stop: false, moment: Moment::Steps(from..from + at_once) };
+            rounds.extend(VICTIMS.map(|victim| Round { victim, ..round.clone() }));
+            rounds.push(Round { stop: true, ..round });
+        }
+    }
+    rounds
 }
 
 fn at_random(seed: u64, number: u64, short: bool) -> Round {
@@ -78,40 +120,5 @@ fn at_random(seed: u64, number: u64, short: bool) -> Round {
     let (operation, takes) = OPERATIONS[operation];
     let stop = !short && rng.below(8) == 0;
     let victim = if stop { "controller" } else { victim };
-    Round { number, operation, victim, stop, delay: Duration::from_millis(rng.below(takes)) }
-}
-
-/// Kills the round's victim, or stops the leader until its lease has run out and another leads.
-pub fn strike(round: &Round) {
-    std::thread::sleep(round.delay);
-    if round.stop {
-        let leader = within(BACK, "a leader that lives", || {
-            let holder = leader()?;
-            signal("controller", "STOP", &holder).map(|()| holder)
-        });
-        within(BACK, "the lease to change hands", || self::leader().and_then(|other| if other == leader { Err(other) } else { Ok(()) }));
-        // Its liveness probe may have ended it meanwhile.
-        let _ = signal("controller", "CONT", &leader);
-    } else {
-        let from = Instant::now();
-        // A role that is just starting again has no process to kill yet.
-        within(BACK, &format!("{} to be there", round.victim), || signal(round.victim, "KILL", ""));
-        if from.elapsed() > Duration::from_secs(5) {
-            println!("      {} was away for {} s", round.victim, from.elapsed().as_secs());
-        }
-    }
-}
-
-fn leader() -> Result<String, String> {
-    let said = kubectl(&["-n", SYSTEM, "get", "lease", "kustody-controller", "-o", "jsonpath={.spec.holderIdentity}"]);
-    if !said.ok {
-        return Err(said.err);
-    }
-    let pod = kubectl(&["-n", SYSTEM, "get", "pod", &said.out, "-o", "name"]);
-    if pod.ok && !said.out.is_empty() { Ok(said.out) } else { Err(format!("the lease is held by {:?}", said.out)) }
-}
-
-fn signal(victim: &str, signal: &str, pod: &str) -> Result<(), String> {
-    let said = run(&setting("KUSTODY_KILL"), &[victim, signal, pod], b"");
-    if said.ok { Ok(()) } else { Err(said.err) }
+    Round { number, operation, victim, stop, moment: Moment::After(Duration::from_millis(rng.below(takes))) }
 }

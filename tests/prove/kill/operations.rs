@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use crate::harness::canary::{canary, digest};
 use crate::harness::{SYSTEM, Said, apply, condition, kubectl, objects, run, setting, within};
 
-use super::{Round, strike};
+use super::Round;
+use super::steps::Log;
+use super::strike::{Armed, strike};
 
 pub const NAMESPACE: &str = "prove-kill";
 const ROLL: Duration = Duration::from_mins(8);
@@ -22,7 +24,7 @@ pub fn begin() {
 
 /// One operation with its strike; everything is as it should be afterwards.
 pub fn play(round: &Round) {
-    let name = format!("k{}", round.number);
+    let name = round.object();
     let key = || get_live(&["-n", NAMESPACE, "encryptionkey", &name]);
     if round.operation == "create" {
         beside(round, || drop(insist(|| apply(&objects::key(NAMESPACE, &name)))));
@@ -100,8 +102,9 @@ fn released(round: Option<&Round>, name: &str) {
 
 /// Does something while the victim is struck.
 fn beside(round: &Round, act: impl FnOnce()) {
+    let (log, armed) = (Log::new(&round.object()), Armed::new(round));
     std::thread::scope(|scope| {
-        let striking = scope.spawn(|| strike(round));
+        let striking = scope.spawn(|| strike(round, log, armed));
         act();
         striking.join().unwrap_or_else(|why| std::panic::resume_unwind(why));
     });

@@ -3,10 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use super::record;
 use crate::key_store::{KeyStore, Record};
 use crate::{Claim, Error, Key};
+
+/// How long after a list the next one begins at the earliest, so that it serves more of those who ask.
+const BETWEEN: Duration = Duration::from_millis(100);
 
 /// Who asks at the same time.
 #[derive(Default)]
@@ -26,6 +32,7 @@ struct Next {
 #[derive(Default)]
 struct Last {
     round: Option<u64>,
+    next: Option<Instant>,
     found: Arc<Vec<Found>>,
 }
 
@@ -66,6 +73,9 @@ impl Lookup {
         if last.round == Some(round) {
             return Ok(Arc::clone(&last.found));
         }
+        if let Some(earliest) = last.next {
+            sleep_until(earliest).await;
+        }
         let (round, owners) = {
             let mut next = next();
             next.round += 1;
@@ -74,7 +84,7 @@ impl Lookup {
         // With its own, also when the list that was to serve it failed, or its result made way for another's.
         let records = store.list(&record::of_owners(provider, owners.into_iter().chain(mine.clone()))).await?;
         let found = records.iter().map(|record| Found { owner: record::owner_of(record), key: key(record) }).collect();
-        *last = Last { round: Some(round), found: Arc::new(found) };
+        *last = Last { round: Some(round), next: Some(Instant::now() + BETWEEN), found: Arc::new(found) };
         Ok(Arc::clone(&last.found))
     }
 }
