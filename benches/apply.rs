@@ -104,7 +104,7 @@ fn belongs(call: &Value, part: &str) -> bool {
 }
 
 fn is_record(call: &Value) -> bool {
-    call["objectRef"]["resource"] == "secrets"
+    call["objectRef"]["resource"] == "secrets" && call["objectRef"]["name"].as_str().is_some_and(|name| name.starts_with("kustody-key-"))
 }
 
 /// The same writes one after the other, and nothing that decides upon them: the objects with their statuses as they were
@@ -122,11 +122,12 @@ async fn plain(client: &Client, sealed: &[String], observed: &[Value]) -> f64 {
         keys.create(&create, &parsed(key(number))).await.expect("a key");
         bindings.create(&create, &parsed(binding(number, value))).await.expect("a binding");
     }
-    for call in observed.iter().filter(taken).filter(counted) {
+    for (number, call) in observed.iter().filter(taken).filter(counted).enumerate() {
         let of = &call["objectRef"];
         let name = of["name"].as_str().unwrap_or_default();
         let record = || {
-            let metadata = json!({"name": name, "labels": {"bench": "apply"}});
+            let annotations = json!({"number": number.to_string(), "claim": "x".repeat(600)});
+            let metadata = json!({"name": name, "labels": {"bench": "apply"}, "annotations": annotations});
             parsed(json!({"metadata": metadata, "stringData": {"record": "x".repeat(200)}}))
         };
         let status = Patch::Merge(json!({"status": call["requestObject"]["status"]}));

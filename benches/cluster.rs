@@ -178,7 +178,7 @@ pub fn parsed<T: DeserializeOwned>(object: Value) -> T {
     serde_json::from_value(object).expect("an object")
 }
 
-/// The calls since `from` that the API server wrote down and that `keep` keeps, each once.
+/// The calls since `from` that the API server wrote down and that `keep` keeps, each once, in the order of their answers.
 pub fn calls(from: Timestamp, keep: impl Fn(&Value) -> bool) -> Vec<Value> {
     let directory = PathBuf::from(setting("KUSTODY_CLUSTER_DIR")).join("log");
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
@@ -195,5 +195,6 @@ pub fn calls(from: Timestamp, keep: impl Fn(&Value) -> bool) -> Vec<Value> {
             }
         }
     }
+    found.sort_by_key(|call| call["stageTimestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok()));
     found
 }

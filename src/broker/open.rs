@@ -22,8 +22,8 @@ use crate::runtime::unsaid::Unsaid;
 
 /// How many seeds are kept.
 const SEEDS: u64 = 1024;
-/// How long one is kept; [`SWEEP`] later at most it is overwritten, within five minutes.
-const KEPT: Duration = Duration::from_secs(270);
+/// How long one is kept. It is overwritten within five minutes: two [`SWEEP`]s later at most, where the API server hangs.
+const KEPT: Duration = Duration::from_secs(250);
 /// How often what is over is overwritten.
 pub const SWEEP: Duration = Duration::from_secs(20);
 

@@ -115,6 +115,8 @@ pub(crate) enum Output {
     Value,
     /// An entry for spec.secrets of the SecretBinding.
     Yaml,
+    /// The same entry, as a JSON object.
+    Json,
 }
 
 #[cfg(test)]

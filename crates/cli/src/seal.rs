@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use kustody_core::sealing::{self, KeyDocument, Place, SealedValue};
+use serde_json::json;
 use thiserror::Error;
 
 use crate::args::{Output, SealArgs};
@@ -55,11 +56,14 @@ pub(crate) async fn run(options: &SealArgs) -> Result<(), Error> {
 
 fn print(document: &KeyDocument, sealed: &SealedValue, options: &SealArgs) -> io::Result<()> {
     let mut out = io::stdout().lock();
+    let (secret, key) = (&options.secret.0, &document.key);
     match options.output {
         Output::Value => writeln!(out, "{sealed}")?,
         // Quoted: names such as `on` or `1` would be read as something else than text.
-        Output::Yaml => {
-            writeln!(out, "- name: \"{}\"\n  sealed:\n    key: \"{}\"\n    value: \"{sealed}\"", options.secret.0, document.key)?;
+        Output::Yaml => writeln!(out, "- name: \"{secret}\"\n  sealed:\n    key: \"{key}\"\n    value: \"{sealed}\"")?,
+        Output::Json => {
+            let entry = json!({"name": secret, "sealed": {"key": key, "value": sealed.to_string()}});
+            writeln!(out, "{entry:#}")?;
         }
     }
     out.flush()

@@ -154,12 +154,15 @@ fn a_last_line_end_is_kept_with_a_warning_or_removed_on_demand() {
 }
 
 #[test]
-fn yaml_is_an_entry_of_the_binding_s_secrets() {
+fn yaml_and_json_are_an_entry_of_the_binding_s_secrets() {
     let desk = Desk::new();
     let printed = line(&desk.seal(&["-o", "yaml"], b"canary-3"));
     let (head, value) = printed.trim_end().rsplit_once("    value: ").unwrap();
     assert_eq!(head, "- name: \"hf\"\n  sealed:\n    key: \"team-key\"\n");
     assert_eq!(desk.open(value.trim_matches('"')), b"canary-3");
+    let entry: Value = serde_json::from_str(&line(&desk.seal(&["-o", "json"], b"canary-3"))).unwrap();
+    assert_eq!((&entry["name"], &entry["sealed"]["key"]), (&"hf".into(), &"team-key".into()));
+    assert_eq!(desk.open(entry["sealed"]["value"].as_str().unwrap()), b"canary-3");
 }
 
 #[test]

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::k8s::backoff::of_watches;
 
-/// How long after some changes of bindings the next are told: a key is looked at once for all that begin to use it together.
+/// How long changes of bindings are gathered after some were told: a key is looked at once for all that begin to use it together.
 const GATHER: Duration = Duration::from_secs(1);
 /// How many of them at the most.
-const AT_ONCE: usize = 16_384;
+const AT_ONCE: usize = 1024;
 
 /// A cache of all bindings, trimmed while decoding, and the keys of which a binding began or ceased to use something.
 pub fn watch(client: &Client) -> (Store<SecretBinding>, impl Stream<Item = ObjectRef<EncryptionKey>> + Send + use<>) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -51,7 +52,13 @@ pub async fn run(context: Arc<Context>) {
         // Requests come as annotations, which no generation counts.
         .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
     let (keys, writer) = reflector::store::<EncryptionKey>();
-    let key_changes = watcher(Api::all(client.clone()), config()).backoff(of_watches()).reflect(writer).touched_objects();
+    let mut concerned = Concerned::new(bindings.clone(), keys.clone());
+    let of_changed_keys = watcher(Api::all(client.clone()), config())
+        .backoff(of_watches())
+        .reflect(writer)
+        // What fails is retried by the watcher, and told by the watch of the same kind in `encryption_key`.
+        .filter_map(|event| std::future::ready(event.ok()))
+        .flat_map(move |event| stream::iter(concerned.by(&event)));
     let (providers, writer) = reflector::store::<KeyProvider>();
     let provider_changes = watcher(Api::all(client.clone()), config())
         .backoff(of_watches())
@@ -75,13 +82,11 @@ pub async fn run(context: Arc<Context>) {
         .reflect(writer)
         .touched_objects();
 
-    let of_key = Concerned::new(bindings.clone(), keys.clone());
     let (of_namespace, of_provider, of_pod, all) = (bindings.clone(), bindings.clone(), bindings.clone(), bindings.clone());
     let (other, otherwise) = futures::channel::mpsc::unbounded();
     // Over the same caches, so that each pod is in memory once.
     let seen = uninjected::Caches { pods: pods.clone(), namespaces: namespaces.clone(), bindings: bindings.clone() };
     let controller = Controller::for_stream(objects, bindings)
-        .watches_stream(key_changes, move |key: EncryptionKey| of_key.by(&key))
         .watches_stream(provider_changes, move |_: KeyProvider| references(&of_provider, |_| true))
         .watches_stream(namespace_changes, move |namespace: Namespace| {
             references(&of_namespace, |binding| binding.namespace() == namespace.metadata.name)
@@ -92,6 +97,7 @@ pub async fn run(context: Arc<Context>) {
                     && binding.spec.workloads.service_accounts.iter().any(|name| name == pods::account(&pod))
             })
         })
+        .reconcile_on(of_changed_keys)
         .reconcile_on(otherwise);
     let (answers, held) = (std::sync::Mutex::default(), held::Seen::default());
     let caches = Arc::new(Caches { bindings: all, keys, providers, namespaces, pods, answers, held });

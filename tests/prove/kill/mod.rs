@@ -55,9 +55,10 @@ impl fmt::Display for Round {
             Moment::After(delay) => write!(f, "{} ms into {}", delay.as_millis(), self.operation),
             Moment::Steps(steps) => {
                 let all = steps::of(self.operation);
-                let (first, last) = (steps.start + 1, all[steps.end - 1]);
-                let first = if first == steps.end { String::new() } else { format!("{first} to ") };
-                write!(f, "after step {first}{} of {} of {}: {last}", steps.end, all.len(), self.operation)
+                match steps.len() {
+                    1 => write!(f, "after step {} of {} of {}: {}", steps.end, all.len(), self.operation, all[steps.start]),
+                    _ => write!(f, "after each of the {} steps of {}, or as soon as it is back", steps.len(), self.operation),
+                }
             }
         }
     }

@@ -21,11 +21,15 @@ pub fn strike(round: &Round, mut log: Log, armed: Armed) {
         }
         Moment::Steps(wanted) => {
             let all = steps::of(round.operation);
-            log.reaches(&all[..wanted.start]);
+            for step in &all[..wanted.start] {
+                assert!(log.reaches(step), "{step} was not told");
+            }
             let mut armed = Some(armed);
             for step in wanted.clone() {
                 let armed = armed.take().unwrap_or_else(|| Armed::new(round));
-                log.reaches(&all[step..=step]);
+                let told = log.reaches(all[step]);
+                // What was written as the API server died may be missing in its log.
+                assert!(told || wanted.len() > 1, "{} was not told", all[step]);
                 armed.strike();
             }
         }
@@ -52,11 +56,14 @@ impl Armed {
             let mut sender = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
             let mut said = String::new();
             BufReader::new(sender.stdout.take().unwrap()).read_line(&mut said).unwrap();
-            if said.trim() == "ready" {
+            // All replicas, so that the leader is among them.
+            let replicas = if !round.stop && ["controller", "webhook"].contains(&round.victim) { 2 } else { 1 };
+            if said.trim() == format!("ready {replicas}") {
                 return Ok(Self { victim: round.victim, leader, sender });
             }
+            drop(sender.stdin.take());
             sender.wait().unwrap();
-            Err(format!("no process of {}", round.victim))
+            Err(format!("of {} there is {said:?}", round.victim))
         });
         if from.elapsed() > Duration::from_secs(5) {
             println!("      {} was away for {} s", round.victim, from.elapsed().as_secs());

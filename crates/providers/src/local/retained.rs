@@ -81,10 +81,11 @@ impl Lookup {
             next.round += 1;
             (next.round - 1, std::mem::take(&mut next.owners))
         };
+        last.next = Some(Instant::now() + BETWEEN);
         // With its own, also when the list that was to serve it failed, or its result made way for another's.
         let records = store.list(&record::of_owners(provider, owners.into_iter().chain(mine.clone()))).await?;
         let found = records.iter().map(|record| Found { owner: record::owner_of(record), key: key(record) }).collect();
-        *last = Last { round: Some(round), next: Some(Instant::now() + BETWEEN), found: Arc::new(found) };
+        (last.round, last.found) = (Some(round), Arc::new(found));
         Ok(Arc::clone(&last.found))
     }
 }
