@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The long proofs, each on a cluster of its own.   usage: [ROUNDS=n] [SEED=n] scripts/prove.sh [NAME...]
-#   kill          everything is killed at any moment of everything that has steps
+#   kill          everything is killed behind each step of everything that has steps, and at any moment
 #   availability  nothing fails while parts are rolled, upgraded, killed or drained, under a stream of pod creations
 #   restart       a full restart with every pod down
 #   upgrade       from the release before, down by one, up, away and back
@@ -33,7 +33,7 @@ before() {
 prepare() { # NAME: the cluster that the proof needs
   case $1 in
     kill | restart) quietly cluster "$images"; quietly chart --set controller.replicas=2 --set webhook.replicas=2 ;;
-    availability) export CLUSTER_NODES=2; quietly cluster "$images"; quietly chart --set controller.replicas=2 --set webhook.replicas=2 ;;
+    availability) export CLUSTER_NODES=2; quietly cluster "$images"; quietly chart --set controller.replicas=2 --set webhook.replicas=2 --set broker.replicas=2 ;;
     upgrade)
       local clone; clone=$(before)
       quietly cluster "$(cat "$clone/target/images")"

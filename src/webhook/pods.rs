@@ -63,7 +63,11 @@ impl Admission {
 async fn mutate(State(admission): State<Admission>, request: Request) -> Response {
     let taken = match admission.intake.take(request.into_body()).await {
         Ok(taken) => taken,
-        Err(refusal) => return refusal,
+        // Counted and not logged: a flood is not to fill a disk.
+        Err(refusal) => {
+            admission.outcomes.get_or_create(&Outcome { outcome: "shed" }).inc();
+            return refusal;
+        }
     };
     let started = tokio::time::Instant::now();
     let answer = respond(&taken.bytes, |namespace| (admission.source)(namespace), &admission.config);
@@ -75,15 +79,13 @@ async fn mutate(State(admission): State<Admission>, request: Request) -> Respons
     admission.outcomes.get_or_create(&Outcome { outcome }).inc();
     match answer {
         Ok(answer) => {
-            if let Some(why) = &answer.denial {
-                tracing::info!(why, "denied a pod");
-            }
+            tracing::info!(outcome, pod = answer.pod, why = answer.denial, "answered for a pod");
             ([(CONTENT_TYPE, "application/json")], answer.body).into_response()
         }
-        Err(error @ Error::NotReady) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
         Err(error) => {
-            tracing::warn!(%error, "unable to answer an admission review");
-            (StatusCode::BAD_REQUEST, error.to_string()).into_response()
+            tracing::warn!(outcome, %error, "unable to answer an admission review");
+            let status = if matches!(error, Error::NotReady) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST };
+            (status, error.to_string()).into_response()
         }
     }
 }

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Volumes of a size-limited tmpfs each, on node 1: one for each broker ordinal's audit records (the default StorageClass),
-# and a tiny one.  A limit is what makes a full disk testable; what is on them lives as long as the cluster.
+# Volumes of a size-limited tmpfs each: one for each broker ordinal's audit records (the default StorageClass), on the nodes in
+# turn, and a tiny one on node 1.  A limit is what makes a full disk testable; what is on them lives as long as the cluster.
 #   volumes.sh mount    mounts them (in the cluster's mount namespace)
 #   volumes.sh apply    tells Kubernetes
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")"); . "$here/env.sh"
 
-each() { # each FUNCTION: calls it with NAME CLASS SIZE
+each() { # each FUNCTION: calls it with NAME CLASS SIZE NODE
   local i
-  for ((i = 0; i < AUDIT_VOLUMES; i++)); do "$1" "audit-$i" kustody-audit "$AUDIT_VOLUME_SIZE"; done
-  "$1" tiny tiny 1Mi
+  for ((i = 0; i < AUDIT_VOLUMES; i++)); do "$1" "audit-$i" kustody-audit "$AUDIT_VOLUME_SIZE" $((CLUSTER_NODES ? i % CLUSTER_NODES + 1 : 1)); done
+  "$1" tiny tiny 1Mi 1
 }
 mounted() {
   mkdir -p "$CLUSTER_DIR/volumes/$1"
@@ -28,7 +28,7 @@ spec:
   persistentVolumeReclaimPolicy: Retain
   local: {path: $CLUSTER_DIR/volumes/$1}
   nodeAffinity:
-    required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [$(node_name 1)]}]}]}
+    required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [$(node_name "$4")]}]}]}
 YAML
 }
 class() { # class NAME DEFAULT

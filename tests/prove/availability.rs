@@ -145,11 +145,16 @@ fn released(home: &Home, value: &str, over: &AtomicBool, fails: Fails) -> u32 {
 
 const WORKLOADS: [&str; 3] = ["deployment/kustody-controller", "deployment/kustody-webhook", "statefulset/kustody-broker"];
 
-/// Waits until every role is rolled out.
+/// Waits until every role is rolled out, and what it took the place of is gone.
 pub fn settled() {
     for workload in WORKLOADS {
         kubectl(&["-n", SYSTEM, "rollout", "status", workload, "--timeout=3m"]).good();
     }
+    within(Duration::from_mins(3), "replicas that were replaced to be gone", || {
+        let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/name=kustody"]);
+        let leaving = pods["items"].as_array().expect("a list").iter().find(|pod| !pod["metadata"]["deletionTimestamp"].is_null());
+        leaving.map_or(Ok(()), |pod| Err(pod["metadata"]["name"].to_string()))
+    });
 }
 
 fn rolling() {
@@ -203,15 +208,16 @@ fn restarts(role: &str) -> u64 {
     statuses.sum()
 }
 
-/// The second node is emptied, and the pods come back elsewhere before it does.
+/// The second node is emptied: what can goes elsewhere, and the broker whose volume is there waits while the other releases.
 fn drained() {
     let there = kubectl(&["-n", SYSTEM, "get", "pods", "--field-selector=spec.nodeName=node2", "-o", "name"]).good();
-    assert!(there.contains("kustody-webhook"), "a replica of the webhook is drained with the node: {there}");
+    for role in ["kustody-webhook", "kustody-broker"] {
+        assert!(there.contains(role), "a replica of {role} is drained with the node: {there}");
+    }
     kubectl(&["drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=3m"]).good();
-    settled();
+    for workload in &WORKLOADS[..2] {
+        kubectl(&["-n", SYSTEM, "rollout", "status", workload, "--timeout=3m"]).good();
+    }
     kubectl(&["uncordon", "node2"]).good();
-    eventually("the node to be schedulable", || {
-        let node = kubectl(&["get", "node", "node2", "-o", "jsonpath={.spec.unschedulable}"]).out;
-        if node.is_empty() { Ok(()) } else { Err(node) }
-    });
+    settled();
 }

@@ -20,39 +20,35 @@ impl Report {
         Self { name, facts, started: Instant::now(), passed: 0, failures: Vec::new() }
     }
 
-    /// Takes over what a run that was interrupted found, from the lines that it left: how many.
+    /// Takes over what a run that was interrupted found, from what it kept last: how many rounds it had played.
     pub fn resume(&mut self, file: &str) -> u64 {
-        let mut found = 0;
-        for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
-            // The last line may be half written.
-            let Ok(line) = serde_json::from_str::<Value>(line) else { break };
-            found += 1;
-            match line["failure"].as_str() {
-                None => self.passed += 1,
-                Some(failure) => self.failures.push(failure.to_owned()),
-            }
-        }
-        if found > 0 {
-            println!("goes on after {found}, of which {} failed", self.failures.len());
-        }
-        found
+        let Ok(kept) = std::fs::read_to_string(file) else { return 0 };
+        let (done, passed, failures): (u64, u32, Vec<String>) = serde_json::from_str(&kept).expect("what was kept");
+        println!("goes on after {done} rounds, {} of which failed", failures.len());
+        (self.passed, self.failures) = (passed, failures);
+        done
     }
 
-    /// Runs one check; a panic is its failure, and answered.
-    pub fn check(&mut self, name: &str, check: impl FnOnce() + std::panic::UnwindSafe) -> Option<String> {
+    /// Keeps what was found until now, for a run that goes on.
+    pub fn keep(&self, file: &str, done: u64) {
+        std::fs::create_dir_all("target/prove").expect("target/prove");
+        let kept = serde_json::to_string(&(done, self.passed, &self.failures)).expect("JSON");
+        std::fs::write(format!("{file}.new"), kept).and_then(|()| std::fs::rename(format!("{file}.new"), file)).expect("what was found");
+    }
+
+    /// Runs one check; a panic is its failure.
+    pub fn check(&mut self, name: &str, check: impl FnOnce() + std::panic::UnwindSafe) {
         let from = Instant::now();
         match std::panic::catch_unwind(check) {
             Ok(()) => {
                 self.passed += 1;
                 println!("ok    {name} ({:.1} s)", from.elapsed().as_secs_f64());
-                None
             }
             Err(why) => {
                 let text = why.downcast_ref::<String>().cloned().or_else(|| why.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                 let text = text.unwrap_or_else(|| "it panicked".to_owned());
                 println!("FAIL  {name}: {text}");
                 self.failures.push(format!("{name}: {text}"));
-                self.failures.last().cloned()
             }
         }
     }

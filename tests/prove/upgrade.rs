@@ -33,7 +33,10 @@ pub fn prove(rounds: u64, seed: u64) -> Report {
     ];
     for (name, change, fails) in changes {
         report.check(
-            &format!("{name} loses no admission and no release"),
+            &format!(
+                "{name} loses no release, and no admission{}",
+                if fails == Fails::Nothing { "" } else { " that is not made good within 5 s" }
+            ),
             AssertUnwindSafe(|| under_load(&home, &value, rounds, change, fails)),
         );
         report.check(&format!("after {name} every key and value is as before"), AssertUnwindSafe(is_whole));

@@ -125,6 +125,19 @@ fn refresh_writes_a_fresh_token_into_the_annotation_and_nothing_else() {
 }
 
 #[test]
+fn requests_are_told_as_json_and_yaml() {
+    for (command, name, kind) in [("rotate", "team-key", "EncryptionKey"), ("refresh", "trainer", "SecretBinding")] {
+        let server = Server::new(Box::new(|_: &Request| (200, json!({}))));
+        let json: Value = serde_json::from_str(&server.run(&[command, name, "-o", "json"]).good()).unwrap();
+        let yaml: Value = serde_saphyr::from_str(&server.run(&[command, name, "-o", "yaml"]).good()).unwrap();
+        for told in [json, yaml] {
+            assert_eq!((&told["kind"], &told["namespace"], &told["name"]), (&kind.into(), &"vision".into(), &name.into()), "{told}");
+            assert!(told["request"].is_string(), "{told}");
+        }
+    }
+}
+
+#[test]
 fn two_namespaces_are_one_too_many() {
     let server = Server::of(vec![]);
     for command in ["rotate", "refresh"] {

@@ -29,7 +29,7 @@ fn kubectl_is_answered_by_its_own_protocol() {
 
 #[test]
 fn help_has_an_example_and_the_exit_codes_of_each_subcommand() {
-    for command in ["seal", "rotate", "refresh", "inject", "explain"] {
+    for command in ["seal", "reseal", "rotate", "refresh", "inject", "explain", "export-keys", "import-keys"] {
         let help = run(&[command, "--help"], "").good();
         for part in ["Examples:", "Exit codes:", &format!("kubectl kustody {command}")] {
             assert!(help.contains(part), "{part:?} in {help}");

@@ -54,13 +54,17 @@ fn server(after: usize, then: fn(&mut Value)) -> (Server, Arc<Mutex<Value>>) {
 }
 
 fn reseal(server: &Server, value: &str) -> (Said, String) {
+    reseal_as(server, value, &[])
+}
+
+fn reseal_as(server: &Server, value: &str, more: &[&str]) -> (Said, String) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("binding.yaml");
     let text = format!(
         "apiVersion: kustody.dev/v1alpha1\nkind: SecretBinding\nmetadata: {{name: trainer}}\nspec:\n  workloads: {{serviceAccounts: [trainer]}}\n  secrets:\n  - name: hf\n    sealed: {{key: k, value: {value}}}\n  deliver: {{files: [{{secret: hf, path: hf}}]}}\n"
     );
     std::fs::write(&path, text).unwrap();
-    let said = server.run(&["reseal", "-f", path.to_str().unwrap()]);
+    let said = server.run(&[&["reseal", "-f", path.to_str().unwrap()], more].concat());
     (said, std::fs::read_to_string(path).unwrap())
 }
 
@@ -71,6 +75,21 @@ fn a_value_that_was_sealed_anew_stands_in_the_file_and_the_question_is_gone() {
     assert!(said.good().contains("1 of 1 values sealed anew"));
     assert!(text.contains("value: AgEBnew") && !text.contains(OLD), "{text}");
     assert_eq!(live.lock().unwrap()["metadata"]["annotations"], json!({}));
+}
+
+#[test]
+fn what_was_resealed_is_told_as_json_and_yaml_and_the_manifest_on_standard_output_leaves_the_file_alone() {
+    for (format, parse) in [
+        ("json", (|said| serde_json::from_str(said).unwrap()) as fn(&str) -> Value),
+        ("yaml", |said| serde_saphyr::from_str(said).unwrap()),
+    ] {
+        let (said, _) = reseal_as(&server(0, |_| ()).0, OLD, &["-o", format]);
+        let told = parse(&said.good());
+        assert_eq!((&told["values"], &told["resealed"]), (&json!(1), &json!(1)), "{told}");
+    }
+    let (said, text) = reseal_as(&server(0, |_| ()).0, OLD, &["--stdout"]);
+    let printed = said.good();
+    assert!(printed.contains("value: AgEBnew") && text.contains(OLD), "{printed}");
 }
 
 #[test]

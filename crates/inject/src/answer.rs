@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::decide::{Decision, decide};
 use crate::facts::{Config, Facts};
-use crate::view::Review;
+use crate::view::{Request, Review};
 
 /// The longest denial: more is cut by clients and events.
 const MAX_MESSAGE: usize = 1900;
@@ -25,6 +25,8 @@ pub struct Answer {
     pub outcome: &'static str,
     /// Why the pod was denied.
     pub denial: Option<String>,
+    /// Namespace and name of the pod, as far as it has one, for the log.
+    pub pod: String,
 }
 
 /// Why there is no answer.
@@ -114,7 +116,18 @@ pub fn respond(body: &[u8], facts: impl FnOnce(&str) -> Option<Facts>, config: &
         _ => "skipped",
     };
     let out = Out { api_version: VERSION, kind: "AdmissionReview", response };
-    Ok(Answer { body: serde_json::to_vec(&out).map_err(Error::Write)?, outcome, denial })
+    Ok(Answer { body: serde_json::to_vec(&out).map_err(Error::Write)?, outcome, denial, pod: named(&request) })
+}
+
+/// `NAMESPACE/NAME`; `NAMESPACE/PREFIX*` where the API server has yet to make a name.
+fn named(request: &Request<'_>) -> String {
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let pod = request.object.as_ref().map(|pod| &pod.metadata);
+    let prefix = || pod.and_then(|pod| pod.generate_name.as_deref()).unwrap_or_default();
+    match pod.and_then(|pod| pod.name.as_deref()) {
+        Some(name) => format!("{namespace}/{name}"),
+        None => format!("{namespace}/{}*", prefix()),
+    }
 }
 
 /// Why a review cannot be read. The parser's own words may hold what a pod says; these hold its place alone.

@@ -66,6 +66,12 @@ pub struct Pod<'a> {
 /// Of a pod.
 #[derive(Debug, Default, Deserialize)]
 pub struct Metadata<'a> {
+    /// Its name; absent where the API server makes one.
+    #[serde(borrow, default)]
+    pub name: Option<Text<'a>>,
+    /// What the API server makes a name of.
+    #[serde(borrow, default, rename = "generateName")]
+    pub generate_name: Option<Text<'a>>,
     /// Labels.
     #[serde(borrow, default)]
     pub labels: Option<BTreeMap<Text<'a>, Text<'a>>>,

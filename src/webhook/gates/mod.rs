@@ -105,12 +105,17 @@ impl Gate {
 async fn review(State(gate): State<Gate>, request: Request) -> Response {
     let taken = match gate.intake.take(request.into_body()).await {
         Ok(taken) => taken,
-        Err(refusal) => return refusal,
+        // Counted and not logged: a flood is not to fill a disk.
+        Err(refusal) => {
+            gate.outcomes.get_or_create(&Outcome { outcome: "shed" }).inc();
+            return refusal;
+        }
     };
     let question = match Question::read(&taken.bytes) {
         Ok(question) => question,
         Err(error) => {
-            tracing::warn!(%error, "unable to answer an admission review of our own kinds");
+            gate.outcomes.get_or_create(&Outcome { outcome: "failed" }).inc();
+            tracing::warn!(outcome = "failed", %error, "unable to answer an admission review of our own kinds");
             return (StatusCode::BAD_REQUEST, error.to_string()).into_response();
         }
     };
@@ -118,8 +123,7 @@ async fn review(State(gate): State<Gate>, request: Request) -> Response {
     // The question holds as much as the body had, so its place is kept until the decision is made.
     drop(taken);
     gate.outcomes.get_or_create(&Outcome { outcome: verdict.outcome() }).inc();
-    if let Some(why) = verdict.denial(&question) {
-        tracing::info!(why = why.message, "refused an object of ours");
-    }
+    let why = verdict.denial(&question).map(|denial| denial.message);
+    tracing::info!(outcome = verdict.outcome(), object = question.object, why, "answered for an object of ours");
     Json(verdict.answer(&question)).into_response()
 }

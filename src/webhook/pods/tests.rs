@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::{Admission, MAX_BODY, Source};
+use crate::runtime::log::tests::Kept;
 use crate::runtime::metrics::Metrics;
 use crate::webhook::caches::tests::known;
 
@@ -81,4 +82,36 @@ async fn a_cache_of_ten_thousand_bindings_says_the_right_thing_in_a_short_denial
     let said = denial(&answer);
     assert!(said.contains("SecretBinding b00000: its workloads.serviceAccounts do not name service account trainer"), "{said}");
     assert!(said.ends_with("; and 9995 more") && said.len() < 1910, "{said}");
+}
+
+#[tokio::test]
+async fn each_answer_for_a_pod_is_one_line_of_the_log_that_says_how_it_was() {
+    let log = Kept::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _listening = tracing::subscriber::set_default(subscriber);
+    let mut skipped = review(0);
+    skipped["request"]["object"]["metadata"] = json!({"name": "other", "labels": {}});
+    let mut made = review(0);
+    made["request"]["object"]["metadata"]["generateName"] = "train-".into();
+    for (body, parts) in [
+        (skipped.to_string(), ["INFO", "outcome=\"skipped\" pod=\"vision/other\""]),
+        (made.to_string(), ["INFO", "outcome=\"denied\" pod=\"vision/train-*\" why=\"the pod asks for secrets"]),
+        ("{}".to_owned(), ["WARN", "outcome=\"failed\""]),
+    ] {
+        ask(source(0), body).await;
+        let said = log.take();
+        assert!(said.lines().count() == 1 && parts.iter().all(|part| said.contains(part)), "{parts:?} in {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_shed_is_counted() {
+    let metrics = Metrics::default();
+    let config = Config { agent_image: "agent:1".to_owned(), namespace: "kustody-system".to_owned() };
+    let router = Admission::new(source(0), config, &metrics).router();
+    let body = Body::from(review(MAX_BODY).to_string());
+    router.oneshot(Request::post("/mutate-pods").body(body).unwrap()).await.unwrap();
+    let text = metrics.render();
+    assert!(text.contains("kustody_admission_total{outcome=\"shed\"} 1"), "{text}");
 }

@@ -52,7 +52,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "NAME")]
     provider: String,
     /// Where the export goes; a file that is there is left as it is.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
     secrets: SecretArgs,
