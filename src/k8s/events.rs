@@ -21,7 +21,11 @@ impl Events {
     }
 
     /// Tells people of `object` that something happened; whether that was published. Requires: `events.k8s.io/events: create, patch`.
+    ///
+    /// Also a line of the log: who keeps logs has it longer than the API server keeps events.
     pub async fn publish(&self, object: &ObjectReference, warning: bool, reason: &str, action: &str, note: &str) -> bool {
+        let [kind, namespace, name] = [&object.kind, &object.namespace, &object.name].map(|part| part.as_deref().unwrap_or_default());
+        tracing::info!(kind, object = format!("{namespace}/{name}"), reason, warning, note, "told");
         let mut end = note.len().min(MAX_NOTE);
         while !note.is_char_boundary(end) {
             end -= 1;
@@ -50,6 +54,23 @@ mod tests {
 
     use super::Events;
     use crate::k8s::testing;
+    use crate::runtime::log::tests::Kept;
+
+    #[tokio::test]
+    async fn what_people_are_told_is_one_line_of_the_log_too() {
+        let log = Kept::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _listening = tracing::subscriber::set_default(subscriber);
+        let object = |part: &str| Some(part.to_owned());
+        let key =
+            ObjectReference { kind: object("EncryptionKey"), namespace: object("vision"), name: object("team"), ..Default::default() };
+        let events = Events::new(testing::client(|_, _, _| (201, json!({"metadata": {}}))), "test");
+        events.publish(&key, true, "KeyNotFound", "Reconcile", "restore it").await;
+        let said = log.take();
+        let parts = ["INFO", "kind=\"EncryptionKey\" object=\"vision/team\" reason=\"KeyNotFound\" warning=true", "restore it"];
+        assert!(said.lines().count() == 1 && parts.iter().all(|part| said.contains(part)), "{said}");
+    }
 
     #[tokio::test]
     async fn what_the_api_server_does_not_take_is_not_published() {
