@@ -59,6 +59,29 @@ fn a_key_that_vanished_is_a_condition_and_never_made_anew() {
 }
 
 #[test]
+fn a_key_that_was_disabled_behind_our_back_is_a_condition_with_a_remedy() {
+    let home = Home::new("behind");
+    let key = home.key();
+    let id = key["status"]["keyId"].as_str().unwrap();
+    let record = format!("kustody-key-{}", id.rsplit('/').next().unwrap());
+    kubectl(&["-n", SYSTEM, "annotate", "--overwrite", "secret", &record, "kustody.dev/key-state=\"Disabled\""]).good();
+    let mut touched = objects::key(&home.name, "team-key");
+    touched["spec"]["grants"] = json!([]);
+    apply(&touched).good();
+    let message = home.not_ready("encryptionkey", "team-key", "KeyNotUsable");
+    assert!(message.contains("did not ask for that; enable it at the provider, or set spec.desiredState"), "{message}");
+    // The remedy that the message names.
+    for (wanted, reason) in [("Disabled", Some("Disabled")), ("Enabled", None)] {
+        touched["spec"]["desiredState"] = json!(wanted);
+        apply(&touched).good();
+        match reason {
+            Some(reason) => drop(home.not_ready("encryptionkey", "team-key", reason)),
+            None => drop(home.ready("encryptionkey", "team-key")),
+        }
+    }
+}
+
+#[test]
 fn a_namespace_without_a_line_of_access_makes_no_key() {
     let home = Home::new("noaccess");
     kubectl(&["label", "namespace", &home.name, "kustody.dev/e2e-"]).good();
