@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use kustody_core::wire::BROKER_NAME;
+
 /// Settings of one process.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -108,6 +110,25 @@ impl Config {
     /// Service of the webhook.
     pub fn webhook_service(&self) -> String {
         format!("{}-webhook", self.name)
+    }
+
+    /// Service of the webhook's standby, which admits what no other replica answered.
+    pub fn standby_service(&self) -> String {
+        format!("{}-webhook-standby", self.name)
+    }
+
+    /// Names that the webhook answers to: of its own Service, and of its standby's.
+    pub fn webhook_names(&self) -> Vec<String> {
+        [self.webhook_service(), self.standby_service()].iter().flat_map(|service| self.names(service)).collect()
+    }
+
+    /// Names that the broker answers to: what agents check, whatever address they use, and those of its Service.
+    pub fn broker_names(&self) -> Vec<String> {
+        [BROKER_NAME.to_owned()].into_iter().chain(self.names(&self.broker_service())).collect()
+    }
+
+    fn names(&self, service: &str) -> [String; 2] {
+        ["svc", "svc.cluster.local"].map(|end| format!("{service}.{}.{end}", self.namespace))
     }
 
     /// Service of the broker.

@@ -90,7 +90,8 @@ pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Re
     let watches = Watches { readiness: process.readiness.clone(), tasks: process.tasks.clone(), stop: process.stop.clone() };
     let changes = Changes::default();
     let caches = Caches::start(&client, &watches, &changes);
-    let followed = certificate::follow(client.clone(), &config.namespace, "broker", &config.broker_secret(), process);
+    let (secret, names) = (config.broker_secret(), config.broker_names());
+    let followed = certificate::follow(client.clone(), &config.namespace, "broker", &secret, names, process);
     let connect = Arc::new(Providers::new(client.clone(), &config.namespace, Arc::clone(&process.clock)));
     let counts = metrics::Counts::new(&process.metrics);
     let broker = Arc::new(Broker {

@@ -40,9 +40,10 @@ fn watch(name: &str) -> watcher::Config {
 
 /// Follows Secret `name`, which holds the certificate of `role`; the process is not ready before its first usable content.
 ///
-/// A pair that cannot be used, or has ended, leaves the one in force. Requires in `namespace`, by that one name:
+/// A pair that cannot be used, has ended, or lacks one of `names` leaves the one in force: whoever is ready can be reached under
+/// all of them. Requires in `namespace`, by that one name:
 /// `secrets: get, list, watch`.
-pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, process: &Process) -> Followed {
+pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, names: Vec<String>, process: &Process) -> Followed {
     let target = Followed { certificate: Certificate::default(), authority: Arc::default() };
     let changes = watcher(Api::<Secret>::namespaced(client, namespace), watch(name))
         .backoff(of_watches())
@@ -51,6 +52,7 @@ pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, p
     let mut follower = Follower {
         role,
         name: name.to_owned(),
+        names,
         target: target.clone(),
         waiting: Some(process.readiness.register(format!("certificate in Secret {name}"))),
         in_force: None,
@@ -82,6 +84,7 @@ pub fn follow(client: Client, namespace: &str, role: &'static str, name: &str, p
 struct Follower {
     role: &'static str,
     name: String,
+    names: Vec<String>,
     target: Followed,
     waiting: Option<Token>,
     in_force: Option<Validity>,
@@ -119,7 +122,7 @@ impl Follower {
         // Agents are handed this authority alone: with one that does not vouch for what is served, every pod would be cut off.
         // One that does not hold now, for want of another in force, is judged by the time at which it would.
         let at = validity.map_or(now, |validity| now.clamp(validity.begins, validity.ends));
-        let vouched = tls::vouched(authority, certificate, at);
+        let vouched = tls::vouched(authority, certificate, at).and_then(|()| tls::answers_to(certificate, &self.names));
         if let Err(error) = vouched.and_then(|()| self.target.certificate.replace(certificate, key)) {
             tracing::warn!(%error, secret = name, "the Secret holds no usable certificate; the one in force stays");
             return None;
@@ -170,7 +173,8 @@ mod tests {
         let process = Process::new(clock);
         let target = Followed { certificate: crate::runtime::tls::Certificate::default(), authority: Arc::default() };
         let waiting = Some(process.readiness.register("certificate"));
-        Follower { role: "broker", name: "kustody-broker-tls".to_owned(), target, waiting, in_force: None, process }
+        let names = vec!["a".to_owned()];
+        Follower { role: "broker", name: "kustody-broker-tls".to_owned(), names, target, waiting, in_force: None, process }
     }
 
     /// A Secret whose certificate ends that many days from now and vouches for itself; its `ca.crt` goes on with `more`.
@@ -275,6 +279,17 @@ mod tests {
     #[test]
     fn a_watch_ends_before_what_is_in_force_can_be_older_than_a_roll_waits() {
         assert_eq!(watch("kustody-broker-tls").timeout, Some(WATCH));
+    }
+
+    #[test]
+    fn a_certificate_that_lacks_a_name_is_not_served_and_nobody_is_ready_by_it() {
+        let mut follower = follower();
+        follower.names.push("b".to_owned());
+        follower.take(&secret(10, ""));
+        assert_eq!((authority(&follower).as_str(), follower.process.readiness.waiting().len()), ("", 1));
+        follower.names.pop();
+        follower.take(&secret(10, ""));
+        assert!(follower.process.readiness.waiting().is_empty());
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -34,6 +34,12 @@ pub enum Error {
     /// Nobody who trusts `ca.crt` would take `tls.crt`.
     #[error("no certificate of ca.crt vouches for tls.crt: {0}")]
     Untrusted(#[source] rustls::Error),
+    /// Whoever asks for `name` would refuse it.
+    #[error("tls.crt is not for the name {name}")]
+    Name {
+        /// What it lacks.
+        name: String,
+    },
 }
 
 /// Whether somebody who trusts exactly `authority_pem` takes this chain of a server at `at`, whatever the server's name.
@@ -51,6 +57,14 @@ pub fn vouched(authority_pem: &[u8], certificate_pem: &[u8], at: Timestamp) -> R
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
     let leaf = ParsedCertificate::try_from(leaf).map_err(Error::Untrusted)?;
     verify_server_cert_signed_by_trust_anchor(&leaf, &roots, between, at, algorithms.all).map_err(Error::Untrusted)
+}
+
+/// Whether this certificate is taken by those who ask for any of `names`.
+pub fn answers_to(certificate_pem: &[u8], names: &[String]) -> Result<(), Error> {
+    let leaf = CertificateDer::from_pem_slice(certificate_pem).map_err(Error::Certificate)?;
+    let leaf = ParsedCertificate::try_from(&leaf).map_err(Error::Untrusted)?;
+    let answers = |name: &str| ServerName::try_from(name).is_ok_and(|name| verify_server_name(&leaf, &name).is_ok());
+    names.iter().find(|name| !answers(name)).map_or(Ok(()), |name| Err(Error::Name { name: name.clone() }))
 }
 
 /// The certificate in force; clones share it.

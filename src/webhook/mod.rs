@@ -43,7 +43,8 @@ pub enum Error {
 pub async fn start(client: Client, config: Arc<Config>, process: &Process) -> Result<(), Error> {
     let address = config.webhook_address;
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    let followed = certificate::follow(client.clone(), &config.namespace, "webhook", &config.webhook_secret(), process);
+    let (secret, names) = (config.webhook_secret(), config.webhook_names());
+    let followed = certificate::follow(client.clone(), &config.namespace, "webhook", &secret, names, process);
     let watches = Watches { readiness: process.readiness.clone(), tasks: process.tasks.clone(), stop: process.stop.clone() };
     let caches = Caches::start(&client, &watches, &config, Arc::clone(&followed.authority));
     let settings = kustody_inject::Config { agent_image: config.agent_image.clone(), namespace: config.namespace.clone() };

@@ -86,7 +86,43 @@ fn webhook_and_broker_have_a_disruption_budget_a_priority_and_are_spread() {
         assert_eq!(spec["priorityClassName"], "system-cluster-critical", "{role}");
         let keys: Vec<&Value> = spec["topologySpreadConstraints"].as_array().unwrap().iter().map(|spread| &spread["topologyKey"]).collect();
         assert_eq!(keys, ["kubernetes.io/hostname", "topology.kubernetes.io/zone"], "{role}");
+        // Where nodes have no zone the scheduler reads none of these, but this.
+        let apart = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"].as_array().unwrap();
+        let from = |term: &Value| term["podAffinityTerm"]["labelSelector"]["matchLabels"]["app.kubernetes.io/component"].clone();
+        assert!(apart.iter().any(|term| from(term) == role), "{apart:?}");
     }
+}
+
+#[test]
+fn each_webhook_is_followed_by_one_of_the_standby_and_the_last_has_the_failure_policy() {
+    let rendered = |more: &[&str]| {
+        let show = ["template", "kustody", "charts/kustody", "--show-only", "templates/mutatingwebhookconfiguration.yaml"];
+        let all: Vec<&str> = show.iter().chain(more).copied().collect();
+        let text = run("helm", &all, b"").good();
+        let of = |field: &str| {
+            let lines = text.lines().filter_map(|line| line.trim_start_matches(['-', ' ']).strip_prefix(field));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let names = of("name: ").into_iter().filter(|name| name.ends_with(".pods.kustody.dev"));
+        names.zip(of("failurePolicy: ")).map(|(name, policy)| format!("{name} {policy}")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        rendered(&[]),
+        [
+            "asking.pods.kustody.dev Ignore",
+            "asking.standby.pods.kustody.dev Fail",
+            "required.pods.kustody.dev Ignore",
+            "required.standby.pods.kustody.dev Fail",
+            "offered.pods.kustody.dev Ignore",
+            "offered.standby.pods.kustody.dev Ignore",
+        ]
+    );
+    assert_eq!(
+        rendered(&["--set", "webhook.standbyReplicas=0"]),
+        ["asking.pods.kustody.dev Fail", "required.pods.kustody.dev Fail", "offered.pods.kustody.dev Ignore"]
+    );
+    let all = run("helm", &["template", "kustody", "charts/kustody", "--set", "webhook.standbyReplicas=0"], b"").good();
+    assert!(!all.contains("name: kustody-webhook-standby"), "{all}");
 }
 
 #[test]

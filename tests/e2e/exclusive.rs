@@ -22,12 +22,17 @@ struct Scaled {
 impl Scaled {
     fn to_none(what: &'static str, back: &'static str) -> Self {
         kubectl(&["-n", SYSTEM, "scale", what, "--replicas=0"]).good();
-        let role = what.rsplit('-').next().unwrap();
+        let role = what.split_once("/kustody-").unwrap().1;
         eventually("its pods to be gone", || {
             let pods = kubectl(&["-n", SYSTEM, "get", "pods", "-l", &format!("app.kubernetes.io/component={role}"), "-o", "name"]).good();
             if pods.is_empty() { Ok(()) } else { Err(pods) }
         });
         Self { what, back }
+    }
+
+    /// Nobody admits: no replica of the webhook, and no standby.
+    fn no_webhook() -> [Self; 2] {
+        [Self::to_none("deployment/kustody-webhook", "2"), Self::to_none("deployment/kustody-webhook-standby", "1")]
     }
 }
 
@@ -41,7 +46,7 @@ impl Drop for Scaled {
 #[test]
 fn pods_of_kube_system_start_while_the_webhook_is_stopped_even_if_labelled_required() {
     kubectl(&["label", "namespace", "kube-system", "kustody.dev/inject=required", "--overwrite"]).good();
-    let _back = Scaled::to_none("deployment/kustody-webhook", "2");
+    let _back = Scaled::no_webhook();
     let mut pod = objects::pod("kube-system", "e2e-starts", "true");
     pod["spec"]["serviceAccountName"] = json!("default");
     apply(&pod).good();
@@ -56,7 +61,7 @@ fn a_stopped_webhook_blocks_only_pods_that_ask() {
     let home = Home::new("stopped");
     home.key();
     home.binding(&canary());
-    let back = Scaled::to_none("deployment/kustody-webhook", "2");
+    let back = Scaled::no_webhook();
     let refusal = apply(&objects::pod(&home.name, "asks", "true")).refused();
     assert!(refusal.contains("failed calling webhook"), "{refusal}");
     let mut silent = objects::pod(&home.name, "silent", "true");
@@ -72,6 +77,29 @@ fn a_stopped_webhook_blocks_only_pods_that_ask() {
         let said = apply(&objects::pod(&home.name, "asks", "true"));
         if said.ok { Ok(()) } else { Err(said.err) }
     });
+}
+
+#[test]
+fn pods_that_ask_and_pods_that_are_offered_are_admitted_by_the_standby_while_no_other_replica_runs() {
+    let homes = [Home::new("standby"), Home::labelled("standby", &json!({"kustody.dev/inject": "enabled"}))];
+    for home in &homes {
+        home.key();
+        home.binding(&canary());
+    }
+    let back = Scaled::to_none("deployment/kustody-webhook", "2");
+    apply(&objects::pod(&homes[0].name, "train", "test -n \"$TOKEN\"")).good();
+    let mut offered = objects::pod(&homes[1].name, "train", "test -n \"$TOKEN\"");
+    offered["metadata"]["labels"] = json!({});
+    apply(&offered).good();
+    // What the standby says of a pod is what the others would say.
+    let mut unserved = objects::pod(&homes[0].name, "unserved", "true");
+    unserved["spec"]["serviceAccountName"] = json!("default");
+    let refusal = apply(&unserved).refused();
+    assert!(refusal.contains("asking.standby.pods.kustody.dev") && refusal.contains("SecretBinding"), "{refusal}");
+    for home in &homes {
+        assert_eq!(home.pod("train")["status"]["phase"], "Succeeded");
+    }
+    drop(back);
 }
 
 #[test]

@@ -19,6 +19,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
+{{/* Whether a pod has what admission gives it, in CEL: our mark and our agent. */}}
+{{- define "kustody.admitted" -}}
+has(object.metadata.annotations) && 'kustody.dev/injected' in object.metadata.annotations && has(object.spec.initContainers) && object.spec.initContainers.exists(c, c.name == 'kustody-agent')
+{{- end -}}
+
 {{- define "kustody.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
@@ -37,7 +42,8 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* Where the pods of one role go: a dict of root, role, hash (the label that tells one rollout from another) and values. */}}
+{{/* Where the pods of one role go: a dict of root, role, hash (the label that tells one rollout from another), values, and other:
+the role whose nodes matter more than its own, since one stands by for the other. */}}
 {{- define "kustody.placement" -}}
 {{- with .values.priorityClassName }}
 priorityClassName: {{ . }}
@@ -53,6 +59,18 @@ topologySpreadConstraints:
       app.kubernetes.io/component: {{ $.role }}
   matchLabelKeys: [{{ $.hash }}]
 {{- end }}
+# The scheduler reads none of the above where nodes have no zone, and this everywhere.
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+    {{- range $role, $weight := ternary (dict .role 50 (.other | default "") 100) (dict .role 100) (hasKey . "other") }}
+    - weight: {{ $weight }}
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels: {{- include "kustody.selector" $.root | nindent 12 }}
+            app.kubernetes.io/component: {{ $role }}
+    {{- end }}
 {{- end -}}
 
 {{/* The container of one role: a dict of root, role and resources. */}}

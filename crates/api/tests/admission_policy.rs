@@ -15,10 +15,21 @@ fn field(name: &str) -> String {
     folded.replace("{{ $name }}", "kustody").replace("{{ .Release.Namespace }}", "kustody-system")
 }
 
+/// What the policy asks of a pod; the standby's webhooks are called for every other.
+fn admitted() -> String {
+    let read =
+        |file: &str| std::fs::read_to_string(format!("{}/../../charts/kustody/templates/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let helpers = read("_helpers.tpl");
+    assert!(read("validatingadmissionpolicy.yaml").contains(r#"expression: "{{ include "kustody.admitted" $ }}""#));
+    assert!(read("mutatingwebhookconfiguration.yaml").contains(r#"expression: "!({{ include "kustody.admitted" $ }})""#));
+    let start = "{{- define \"kustody.admitted\" -}}\n";
+    helpers.split(start).nth(1).unwrap().lines().next().unwrap().to_owned()
+}
+
 /// Whether the pod is let in, and what is said if it is not.
 fn judged(pod: Value) -> (bool, Option<String>) {
     // Without a schema this evaluator takes an annotation for a field, whose name CEL escapes; the API server knows it for a key.
-    let expression = field("expression").replace("kustody.dev/injected", "kustody__dot__dev__slash__injected");
+    let expression = admitted().replace("kustody.dev/injected", "kustody__dot__dev__slash__injected");
     let request = AdmissionRequest { operation: "CREATE".to_owned(), namespace: "vision".to_owned(), ..AdmissionRequest::default() };
     let rule = VapExpression { expression, message: Some(field("message")), message_expression: Some(field("messageExpression")) };
     let result = VapEvaluator::builder().object(pod).request(request).build().evaluate(&[rule]).remove(0);
@@ -65,7 +76,7 @@ fn a_pod_whose_name_is_made_later_is_refused_as_well() {
 #[test]
 fn the_template_names_the_label_and_the_mark_of_the_code() {
     use kustody_api::names::{AGENT_CONTAINER, INJECT_LABEL, INJECTED_ANNOTATION};
-    let rule = field("expression");
+    let rule = admitted();
     assert!(rule.contains(&format!("'{INJECTED_ANNOTATION}'")) && rule.contains(&format!("'{AGENT_CONTAINER}'")), "{rule}");
     assert!(field("messageExpression").contains(INJECT_LABEL));
 }

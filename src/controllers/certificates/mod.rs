@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kustody_core::wire::BROKER_NAME;
 
 use super::context::Context;
 use crate::config::{Certificates, Config};
@@ -193,9 +192,7 @@ impl Kept<'_> {
 
 /// Who serves: the role, the Secret of its certificate, and the names that it answers to.
 pub fn servers(config: &Config) -> [(&'static str, String, Vec<String>); 2] {
-    let service = |name: String| ["svc", "svc.cluster.local"].map(|end| format!("{name}.{}.{end}", config.namespace));
-    let broker = [BROKER_NAME.to_owned()].into_iter().chain(service(config.broker_service())).collect();
-    [("broker", config.broker_secret(), broker), ("webhook", config.webhook_secret(), service(config.webhook_service()).into())]
+    [("broker", config.broker_secret(), config.broker_names()), ("webhook", config.webhook_secret(), config.webhook_names())]
 }
 
 /// Says when the authority ends, and only then whether it holds: an alert of one that has ended reads the former.

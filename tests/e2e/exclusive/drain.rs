@@ -11,7 +11,8 @@ const STREAMS: usize = 3;
 
 /// The webhook's pods, also those that end.
 fn replicas() -> Vec<String> {
-    let pods = kubectl(&["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "name"]).good();
+    let pods =
+        kubectl(&["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component in (webhook,webhook-standby)", "-o", "name"]).good();
     pods.lines().map(ToOwned::to_owned).collect()
 }
 
@@ -47,8 +48,9 @@ fn no_admission_fails_while_every_replica_of_the_webhook_is_replaced() {
         let ends = Ends(&rolled);
         let streams: Vec<_> = (0..STREAMS).map(|_| scope.spawn(stream)).collect();
         let old = replicas();
-        let restarted = kubectl(&["-n", SYSTEM, "rollout", "restart", "deployment/kustody-webhook"]);
-        let done = kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/kustody-webhook", "--timeout=180s"]);
+        let lanes = ["deployment/kustody-webhook", "deployment/kustody-webhook-standby"];
+        let restarted = lanes.map(|lane| kubectl(&["-n", SYSTEM, "rollout", "restart", lane]));
+        let done = lanes.map(|lane| kubectl(&["-n", SYSTEM, "rollout", "status", lane, "--timeout=180s"]));
         eventually("the last of the old replicas to have ended", || {
             let left: Vec<String> = replicas().into_iter().filter(|pod| old.contains(pod)).collect();
             if left.is_empty() { Ok(()) } else { Err(left.join(" ")) }
@@ -56,7 +58,9 @@ fn no_admission_fails_while_every_replica_of_the_webhook_is_replaced() {
         drop(ends);
         let streams: Vec<(usize, Vec<String>)> = streams.into_iter().map(|stream| stream.join().unwrap()).collect();
         assert!(!old.is_empty(), "there were replicas to be replaced");
-        assert!(restarted.ok && done.ok, "{}{}", restarted.err, done.err);
+        for said in restarted.iter().chain(&done) {
+            assert!(said.ok, "{}", said.err);
+        }
         let asked: usize = streams.iter().map(|(asked, _)| asked).sum();
         let refusals: Vec<&String> = streams.iter().flat_map(|(_, refusals)| refusals).collect();
         assert!(asked > 50, "{asked} pods");

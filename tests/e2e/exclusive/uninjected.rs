@@ -87,7 +87,7 @@ fn a_pod_that_slipped_through_an_enabled_namespace_is_found_and_reported() {
     home.key();
     home.binding(&canary());
     a_second_later();
-    let back = Scaled::to_none("deployment/kustody-webhook", "2");
+    let back = Scaled::no_webhook();
     apply(&silent(&home, "slipped")).good();
     let pod = home.get("pod", "slipped");
     assert!(pod["metadata"]["annotations"]["kustody.dev/injected"].is_null(), "the webhook was stopped: {pod}");

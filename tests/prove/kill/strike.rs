@@ -57,7 +57,12 @@ impl Armed {
             let mut said = String::new();
             BufReader::new(sender.stdout.take().unwrap()).read_line(&mut said).unwrap();
             // All replicas, so that the leader is among them.
-            let replicas = if !round.stop && ["controller", "webhook"].contains(&round.victim) { 2 } else { 1 };
+            let replicas = match round.victim {
+                "controller" if !round.stop => 2,
+                // And its standby.
+                "webhook" => 3,
+                _ => 1,
+            };
             if said.trim() == format!("ready {replicas}") {
                 return Ok(Self { victim: round.victim, leader, sender });
             }
