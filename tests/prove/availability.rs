@@ -185,6 +185,7 @@ fn restarts(role: &str) -> u64 {
 /// The second node is emptied: what can goes elsewhere, and the broker whose volume is there waits while the other releases.
 fn drained() {
     let there = kubectl(&["-n", SYSTEM, "get", "pods", "--field-selector=spec.nodeName=node2", "-o", "name"]).good();
+    // A webhook, be it the standby, and a broker.
     for role in ["kustody-webhook", "kustody-broker"] {
         assert!(there.contains(role), "a replica of {role} is drained with the node: {there}");
     }

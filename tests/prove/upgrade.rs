@@ -17,6 +17,8 @@ pub fn prove(rounds: u64, seed: u64) -> Report {
     let home = Home::new("prove-upgrade");
     let id = home.key()["status"]["keyId"].as_str().expect("a key").to_owned();
     let value = canary();
+    // The release before looks at a binding once, and its broker may not have heard of the key yet.
+    std::thread::sleep(std::time::Duration::from_secs(5));
     home.binding(&value);
     let is_whole = || {
         assert_eq!(home.ready("encryptionkey", "team-key")["status"]["keyId"], id.as_str());
